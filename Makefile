@@ -1,0 +1,37 @@
+# `make demo` and `make test` do everything on a fresh clone: environment, then the job.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test check lock environment clean
+
+demo: environment
+	$(BIN)/snakemake --cores all --config params=workflow/settings/demo.yaml
+	@echo "tables, figures and report: results/demo/table2.md, results/demo/figures, results/demo/report.html"
+
+test: environment
+	$(BIN)/python -m pytest
+
+check: environment
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+environment: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'longtail needs Python 3.11 or later; name one with make PYTHON=...')"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+# Needs uv; the only step that resolves versions.
+lock:
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		--output-file requirements.lock requirements.in
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

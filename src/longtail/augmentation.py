@@ -1,0 +1,279 @@
+"""Augmentation of small images, a whole epoch at once: crop, flip, AutoAugment, Cutout.
+
+The chain is that of Balanced Meta-Softmax's public code (Ren et al. 2020), which GLAG trains with: random
+crop from a zero border (He et al. 2016), horizontal flip, AutoAugment's CIFAR-10 policy (Cubuk et al.
+2019), Cutout with one square hole (DeVries and Taylor 2017), then `normalise`. It is done with few large
+tensor operations: images that chance gave the same operation are handled together, since the magnitudes
+are constants of the policy. `draw` takes every random number, `apply` takes none.
+
+Operations and magnitudes are torchvision's, on tensors, with the nearest pixel where an image moves; that
+code's are PIL's, which round and interpolate differently.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from longtail.errors import UserError
+from longtail.params import Augmentation
+
+CHUNK_BYTES = 48 << 20  # of images at once: 16,384 of 3 x 32 x 32; working memory is about four times that
+MAGNITUDES = 10  # steps of an AutoAugment magnitude, as the policy counts them
+MOVES = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What chance decided for N images; all on the CPU, drawn whether the settings use it or not.
+
+    Attributes:
+        top, left: corner of the crop in the padded image, in [0, 2 crop], int64 (N,).
+        flip: whether the image is mirrored, bool (N,).
+        policy: AutoAugment's sub-policy, in [0, 25), int64 (N,).
+        chance: uniform in [0, 1); an operation happens where it is below its probability, (N, 2).
+        positive: the sign of the magnitude, for operations that have one, bool (N, 2).
+        hole: centre (y, x) of Cutout's hole, in [0, H) x [0, W), int64 (N, 2).
+    """
+
+    top: Tensor
+    left: Tensor
+    flip: Tensor
+    policy: Tensor
+    chance: Tensor
+    positive: Tensor
+    hole: Tensor
+
+    def __getitem__(self, part: slice) -> "Draws":
+        """The draws of some of the images."""
+        return Draws(*(values[part] for values in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Policy:
+    """AutoAugment's policy in the form of tables; s is a sub-policy, i its first or second operation.
+
+    Attributes:
+        operations: every (name, magnitude) that occurs.
+        number: index into `operations` for [s, i, sign], sign 1 if positive, int64 (25, 2, 2).
+        probability: of operation i of sub-policy s, (25, 2).
+    """
+
+    operations: list[tuple[str, float]]
+    number: Tensor
+    probability: Tensor
+
+
+def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
+    """Augmented copies of uint8 images (N, C, H, W), same shape and device; the images stay as they are.
+
+    Args:
+        images: on any device.
+        settings: which operations; all off is the identity.
+        generator: a CPU generator, from which all random numbers come.
+
+    Raises:
+        UserError: if AutoAugment meets images that are neither grey nor RGB.
+    """
+    return apply(images, draw(len(images), images.shape[-2:], settings, generator), settings)
+
+
+def draw(count: int, size: Sequence[int], settings: Augmentation, generator: torch.Generator) -> Draws:
+    """Draw what happens to `count` images of `size` (H, W)."""
+    height, width = size
+
+    def integers(below: int, *shape: int) -> Tensor:
+        return torch.randint(below, (count, *shape), generator=generator)
+
+    return Draws(
+        top=integers(2 * settings.crop + 1),
+        left=integers(2 * settings.crop + 1),
+        flip=integers(2).bool(),
+        policy=integers(25),
+        chance=torch.rand(count, 2, generator=generator),
+        positive=integers(2, 2).bool(),
+        hole=torch.stack([integers(height), integers(width)], dim=1),
+    )
+
+
+def apply(images: Tensor, draws: Draws, settings: Augmentation) -> Tensor:
+    """Do to images (N, C, H, W) what was drawn for each; arguments, result and errors as of `augment`."""
+    if images.dtype != torch.uint8:
+        raise TypeError(f"augmentation takes images of dtype uint8, not {images.dtype}")
+    if settings.autoaugment != "none" and images.shape[1] not in (1, 3):
+        raise UserError(
+            f"augmentation.autoaugment: {settings.autoaugment} takes grey or RGB images, "
+            f"these have {images.shape[1]} channels; set autoaugment: none"
+        )
+    augmented = torch.empty(images.shape, dtype=images.dtype, device=images.device)
+    chunk = max(1, CHUNK_BYTES // max(1, images[:1].numel()))
+    for start in range(0, len(images), chunk):
+        part = slice(start, start + chunk)
+        drawn, view = draws[part], augmented[part]
+        if settings.crop or settings.flip:
+            flipped = drawn.flip & settings.flip
+            view.copy_(crop_and_flip(images[part], drawn.top, drawn.left, flipped, settings.crop))
+        else:
+            view.copy_(images[part])
+        if settings.autoaugment != "none":
+            _autoaugment(view, drawn, settings.fill)
+        if settings.cutout:
+            _cutout(view, drawn.hole, settings.cutout)
+    return augmented
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(images / 255 - mean) / std of uint8 images (N, C, H, W): float32, channels_last, same device.
+
+    Args:
+        images: uint8.
+        mean, std: per channel, on the scale 0 to 1.
+    """
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
+    pixels = torch.empty(images.shape, device=images.device, memory_format=torch.channels_last)
+    return torch.addcmul(shift, images.float(), scale, out=pixels)
+
+
+@cache
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    centre, spread = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+    scale, shift = 1 / (255 * spread), -centre / spread
+    return (
+        scale.to(device, torch.float32).view(1, -1, 1, 1),
+        shift.to(device, torch.float32).view(1, -1, 1, 1),
+    )
+
+
+def crop_and_flip(images: Tensor, top: Tensor, left: Tensor, flipped: Tensor, padding: int) -> Tensor:
+    """Windows of the images' own size out of the images with a border of zeros, some of them mirrored.
+
+    Args:
+        images: (N, C, H, W).
+        top, left: corner of each window in the padded image, in [0, 2 padding], (N,).
+        flipped: which windows are mirrored left to right, bool (N,).
+        padding: width of the border in pixels.
+    """
+    _, channels, height, width = images.shape
+    device = images.device
+    along = torch.arange(width).expand(len(images), width)
+    rows = top[:, None] + torch.arange(height)
+    columns = left[:, None] + torch.where(flipped[:, None], along.flip(1), along)
+    rows, columns = rows.to(device) * (width + 2 * padding), columns.to(device)
+    sources = (rows[:, :, None] + columns[:, None, :]).flatten(1)[:, None].expand(-1, channels, -1)
+    return F.pad(images, (padding,) * 4).flatten(2).gather(2, sources).view(images.shape)
+
+
+def _autoaugment(images: Tensor, draws: Draws, fill: int) -> None:
+    policy = cifar10_policy(images.shape[-2], images.shape[-1])
+    for i in (0, 1):
+        number = policy.number[draws.policy, i, draws.positive[:, i].long()]
+        happens = draws.chance[:, i] < policy.probability[draws.policy, i]
+        chosen = happens.nonzero().flatten()
+        number = number[chosen]
+        order = chosen[number.argsort(stable=True)].to(images.device)
+        sizes = number.bincount(minlength=len(policy.operations)).tolist()
+        for (name, magnitude), group in zip(policy.operations, torch.split(order, sizes), strict=True):
+            if len(group):
+                images.index_copy_(0, group, operate(images.index_select(0, group), name, magnitude, fill))
+
+
+def _cutout(images: Tensor, hole: Tensor, side: int) -> None:
+    height, width = images.shape[-2:]
+    first = hole - side // 2
+    rows = _outside(first[:, 0], side, height).to(images.device)
+    columns = _outside(first[:, 1], side, width).to(images.device)
+    images.mul_((rows[:, :, None] | columns[:, None, :])[:, None])
+
+
+def _outside(first: Tensor, length: int, size: int) -> Tensor:
+    """Which of `size` positions lie outside [first, first + length): (N,) to uint8 0 or 1, (N, size)."""
+    distance = torch.arange(size) - first[:, None]
+    return ((distance < 0) | (distance >= length)).to(torch.uint8)
+
+
+@cache
+def cifar10_policy(height: int, width: int) -> Policy:
+    """AutoAugment's CIFAR-10 policy as torchvision has it, for images of a size (translations scale)."""
+    from torchvision.transforms import AutoAugment, AutoAugmentPolicy
+
+    autoaugment = AutoAugment(AutoAugmentPolicy.CIFAR10)
+    space = autoaugment._augmentation_space(MAGNITUDES, (height, width))
+    operations: dict[tuple[str, float], int] = {}
+
+    def number(name: str, step: int | None, sign: int) -> int:
+        magnitudes, signed = space[name]
+        magnitude = 0.0 if step is None else magnitudes[step].item()
+        key = name, sign * magnitude if signed else magnitude
+        return operations.setdefault(key, len(operations))
+
+    numbers = [
+        [[number(name, step, sign) for sign in (-1, 1)] for name, _, step in sub_policy]
+        for sub_policy in autoaugment.policies
+    ]
+    probabilities = [[probability for _, probability, _ in pair] for pair in autoaugment.policies]
+    return Policy(list(operations), torch.tensor(numbers), torch.tensor(probabilities))
+
+
+def operate(images: Tensor, name: str, magnitude: float, fill: int) -> Tensor:
+    """One operation of AutoAugment's space on every image of (N, C, H, W), C 1 or 3, uint8.
+
+    Args:
+        images: any number of them.
+        name: as torchvision names it.
+        magnitude: with its sign, in torchvision's unit (pixels, degrees, tangent, bits, grey levels).
+        fill: grey level of what a move brings in from outside.
+    """
+    from torchvision.transforms.v2 import functional
+
+    if name in MOVES:
+        return _move(images, name, magnitude, fill)
+    match name:
+        case "Brightness":
+            result = functional.adjust_brightness(images, 1 + magnitude)
+        case "Color":
+            result = functional.adjust_saturation(images, 1 + magnitude)
+        case "Contrast":
+            result = functional.adjust_contrast(images, 1 + magnitude)
+        case "Sharpness":
+            result = functional.adjust_sharpness(images, 1 + magnitude)
+        case "Posterize":
+            result = functional.posterize(images, int(magnitude))
+        case "Solarize":
+            result = functional.solarize(images, magnitude)
+        case "AutoContrast":
+            result = functional.autocontrast(images)
+        case "Equalize":
+            result = functional.equalize(images)
+        case "Invert":
+            result = functional.invert(images)
+        case _:
+            raise ValueError(f"{name!r} is no operation of the CIFAR-10 policy")
+    assert isinstance(result, Tensor)
+    return result
+
+
+def _move(images: Tensor, name: str, magnitude: float, fill: int) -> Tensor:
+    """Shear, translate or rotate: every image's pixels go the same way, so the way is found once."""
+    sources = _sources(name, magnitude, images.shape[-2], images.shape[-1]).to(images.device)
+    flat = images.flatten(2)
+    numbered = torch.cat([torch.full_like(flat[:, :, :1], fill), flat], dim=2)
+    return numbered.gather(2, sources.expand_as(flat)).view(images.shape)
+
+
+@cache
+def _sources(name: str, magnitude: float, height: int, width: int) -> Tensor:
+    """Where each pixel of a moved image comes from: 1 + its index in the image, 0 from outside, (H W,).
+
+    It is what torchvision makes of an image whose pixels hold their own numbers (nearest neighbour).
+    """
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.autoaugment import _apply_op
+
+    numbers = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, height, width)
+    moved: Tensor = _apply_op(numbers, name, magnitude, InterpolationMode.NEAREST, fill=[0.0])
+    return moved.long().flatten()

@@ -1,0 +1,172 @@
+"""The command `longtail`: one sub-command a step, as the rules call them, and what a person asks of the plan."""
+
+import argparse
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from longtail.errors import UserError
+
+STEPS = ("acquire", "split", "stage-one", "features", "stage-two")
+PUBLISHED = ("tables", "figures", "report")
+# glibc gives freed memory back to the kernel and faults it in again at every step unless told not to:
+# 7 to 18 % of a training step on a CPU. It reads these before Python starts.
+MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a sub-command; a user's mistake ends with one line and exit code 2."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    options = parser().parse_args(arguments)
+    if argv is None:
+        _restart_in_order(options.command, arguments)
+    log = _open_log(getattr(options, "log", None))
+    try:
+        options.run(options)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"{error.filename or 'disk'}: no space left; free some and type it again", file=sys.stderr)
+        sys.exit(2)
+    except Exception:
+        if log is None:
+            raise
+        traceback.print_exc()
+        sys.exit(1)
+
+
+def _restart_in_order(command: str, arguments: list[str]) -> None:
+    """Start again, once, with the project's own source first and, to compute, with the environment for it."""
+    environment = dict(os.environ)
+    source = Path("src")
+    here = Path(__file__).resolve().parent
+    if (source / "longtail").is_dir() and (source / "longtail").resolve() != here:
+        rest = environment.get("PYTHONPATH", "")
+        environment["PYTHONPATH"] = str(source.resolve()) + (os.pathsep + rest if rest else "")
+    if command in STEPS:
+        environment = {**MALLOC, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **environment}
+    if environment != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, "-m", "longtail", *arguments], environment)
+
+
+class _Copy:
+    """Standard error that also goes into a log, progress bars excepted."""
+
+    def __init__(self, terminal: TextIO, log: TextIO) -> None:
+        self.terminal, self.log = terminal, log
+
+    def write(self, text: str) -> int:
+        if "\r" not in text:
+            self.log.write(text)
+            self.log.flush()
+        return self.terminal.write(text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.terminal, name)
+
+
+def _open_log(path: str | None) -> TextIO | None:
+    if path is None:
+        return None
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    log = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
+    sys.stderr = _Copy(sys.stderr, log)  # type: ignore[assignment]
+    return log
+
+
+def parser() -> argparse.ArgumentParser:
+    """All sub-commands."""
+    main = argparse.ArgumentParser(prog="longtail", description=__doc__)
+    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, help: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(run=run)
+        return sub
+
+    for step in STEPS:
+        sub = command(step, f"compute one planned run of {step.replace('-', ' ')}", _execute)
+        sub.add_argument("name", metavar="RUN")
+        sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
+    for kind in PUBLISHED:
+        sub = command(kind, f"make one of the {kind} that are planned", _publish)
+        sub.add_argument("name", metavar="NAME")
+        sub.add_argument("--identity", required=True, help="of the plan, as `longtail plan` prints it")
+        sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
+    sub = command("check", "verify a layer's artifacts against their identity and hashes", _check)
+    sub.add_argument("layer")
+    sub.add_argument("--plan", required=True, help="which plan, as the Snakefile names it")
+    sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
+    sub = command("plan", "print the runs: what exists, what is to do", _plan)
+    _params_option(sub)
+    sub = command("prune", "delete finished runs that no settings file needs, after showing them", _prune)
+    _params_option(sub)
+    sub.add_argument(
+        "--also", action="append", default=[], metavar="FILE", help="keep what this file needs too"
+    )
+    sub.add_argument("--yes", action="store_true", help="do not ask")
+    sub = command("adopt", "record that a change of code left results as they were", _adopt)
+    _params_option(sub)
+    sub.add_argument(
+        "--reason", required=True, help="why the results are the same; kept in workflow/adopted.csv"
+    )
+    sub.add_argument("steps", nargs="*", metavar="STEP", help="only these steps (default: all)")
+    return main
+
+
+def _params_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--params", default="params.yaml", metavar="FILE", help="settings (default: params.yaml)"
+    )
+
+
+def _execute(options: argparse.Namespace) -> None:
+    from longtail.run import execute
+
+    execute(options.command.replace("-", "_"), options.name)
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from longtail.publish import execute
+
+    execute(options.command, options.name, options.identity)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.layer in ("tables", "figures"):
+        from longtail.publish import check
+    else:
+        from longtail.run import check
+    check(options.layer, options.plan)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from longtail.listing import show
+
+    show(options.params)
+
+
+def _prune(options: argparse.Namespace) -> None:
+    from longtail.prune import prune
+
+    prune([options.params, *options.also], yes=options.yes)
+
+
+def _adopt(options: argparse.Namespace) -> None:
+    from longtail.adopt import adopt
+
+    adopt(options.params, options.reason, [step.replace("-", "_") for step in options.steps])

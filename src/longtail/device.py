@@ -1,0 +1,197 @@
+"""The device a run computes on: which one, in what precision, repeatable, and not two runs on one GPU.
+
+Imports torch late, because a GPU is leased before CUDA is first touched.
+"""
+
+import fcntl
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["bf16", "float32"]
+
+CPU_INFO = Path("/proc/cpuinfo")
+POLL_SECONDS = 0.5  # between two looks for a free GPU
+
+
+def device() -> "torch.device":
+    """CUDA's current device where there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolve_precision(setting: str, device: "torch.device") -> Precision:
+    """What `precision: auto | bf16 | float32` means on a device.
+
+    "auto" is bfloat16 where the processor computes with it in hardware (CUDA capability 8 or later, CPU
+    flags avx512_bf16 or amx_bf16) and float32 elsewhere; the other two are obeyed, also where slow.
+    """
+    if setting in ("bf16", "float32"):
+        return "bf16" if setting == "bf16" else "float32"
+    if device.type == "cuda":
+        import torch
+
+        fast = torch.cuda.get_device_capability(device)[0] >= 8
+    else:
+        fast = bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
+    return "bf16" if fast else "float32"
+
+
+def describe(device: "torch.device") -> str:
+    """The processor's name, e.g. "NVIDIA H200" or "AMD EPYC 9554 64-Core Processor"."""
+    if device.type == "cuda":
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    return _cpu_field("model name") or platform.processor() or platform.machine()
+
+
+def set_up(device: "torch.device") -> None:
+    """Make a run repeatable: OMP_NUM_THREADS threads (else 1), and deterministic kernels on a GPU.
+
+    On a CPU equal thread counts are all that bit-identical results need.
+    """
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        # Filling fresh memory with NaN is a debugging aid that costs a kernel an allocation.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = False
+
+
+@contextmanager
+def lease(devices: Sequence[str] | None = None) -> Iterator[str | None]:
+    """Hold one free GPU for the length of the block, so that two runs never share one.
+
+    Takes the first device whose lock file is free, waits while there is none, and sets
+    CUDA_VISIBLE_DEVICES to it; must come before torch touches CUDA. The kernel frees the lock when the
+    process dies, however it dies. Without a GPU, and under Slurm, which has given the job its own, it
+    does nothing.
+
+    Args:
+        devices: names as CUDA_VISIBLE_DEVICES takes them; by default the ones that the user may see.
+
+    Yields:
+        The device's name, or None where nothing was leased.
+    """
+    if "SLURM_JOB_ID" in os.environ:
+        yield None
+        return
+    names = _visible_devices() if devices is None else list(devices)
+    if not names:
+        yield None
+        return
+    name, lock = _wait_for_one(names, _lock_folder())
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = name
+    try:
+        yield name
+    finally:
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+        os.close(lock)
+
+
+def _wait_for_one(names: list[str], folder: Path) -> tuple[str, int]:
+    """Lock the first free device; its name and the open lock file."""
+    said = False
+    while True:
+        for name in names:
+            lock = os.open(folder / re.sub(r"[^\w.-]", "_", name), os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+            else:
+                return name, lock
+        if not said:
+            print(f"waiting for a free GPU ({len(names)} in use)", file=sys.stderr, flush=True)
+            said = True
+        time.sleep(POLL_SECONDS)
+
+
+def _lock_folder() -> Path:
+    """The folder of lock files, private to the user."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(runtime, "longtail") if runtime else Path(f"/tmp/longtail-{os.getuid()}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user; set XDG_RUNTIME_DIR to a folder of yours")
+    return folder
+
+
+def _visible_devices() -> list[str]:
+    """The GPUs that the user may use, by their UUID where nvidia-smi tells it; none without a GPU.
+
+    An index in CUDA_VISIBLE_DEVICES is taken in nvidia-smi's order. One name for one GPU matters: index
+    and UUID of the same one must meet at the same lock.
+    """
+    installed = _installed_devices()
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is None:
+        return [part for parts in installed for part in parts]
+    if not installed and not Path("/dev/nvidia0").exists():
+        return []
+    names: list[str] = []
+    for entry in (item.strip() for item in wanted.split(",")):
+        if entry.isdigit() and installed:
+            if int(entry) >= len(installed):
+                break  # as CUDA reads it: what follows an impossible entry is invisible
+            names.extend(installed[int(entry)])
+        elif entry and not entry.startswith("-"):
+            names.append(entry)
+        else:
+            break
+    return names
+
+
+def _installed_devices() -> list[list[str]]:
+    """UUIDs by GPU: its own, or those of its MIG slices where it is cut into slices."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return parse_listing(listing.stdout) if listing.returncode == 0 else []
+
+
+def parse_listing(text: str) -> list[list[str]]:
+    """What `nvidia-smi -L` prints as UUIDs by GPU, those of the MIG slices where there are any."""
+    gpus: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        if (found := re.search(r"\(UUID: ([^)]+)\)", line)) is None:
+            continue
+        if line.startswith("GPU"):
+            gpus.append((found[1], []))
+        elif gpus:
+            gpus[-1][1].append(found[1])
+    return [slices or [uuid] for uuid, slices in gpus]
+
+
+def _cpu_field(name: str) -> str:
+    """The first value of a field of /proc/cpuinfo; empty where there is none."""
+    try:
+        text = CPU_INFO.read_text("utf-8")
+    except OSError:
+        return ""
+    found = re.search(rf"^{name}\s*:\s*(.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else ""
+
+
+def _cpu_flags() -> set[str]:
+    return set(_cpu_field("flags").split())

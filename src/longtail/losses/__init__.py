@@ -1,0 +1,1 @@
+"""Losses of stage one, one file each: `Settings` and `build(settings, class_counts)`."""

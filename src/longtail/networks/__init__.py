@@ -1,0 +1,1 @@
+"""Backbones, a module each: `class Settings` and `build(settings, channels, classes)`."""

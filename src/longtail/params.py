@@ -1,0 +1,486 @@
+"""params.yaml as typed settings: read, checked, and every default filled in.
+
+Nothing here is hashed as code: a run's identity holds the resolved settings, not how they were read.
+"""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+
+from longtail.datasets import DATASETS
+from longtail.errors import UserError
+from longtail.schedules import LearningRate, Length
+from longtail.settings import Settings, method_names, settings_of
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+class Method(Settings):
+    """A method by its module's name, with that module's own settings."""
+
+    name: str
+    options: SerializeAsAny[Settings]
+
+    def resolved(self, hashed: bool = False) -> dict[str, Any]:
+        """The name and the options in one flat block, as params.yaml has them."""
+        return {"name": self.name, **self.options.resolved(hashed)}
+
+
+def method_of(kind: str) -> Any:
+    """The type of a block `{name: METHOD, ...its settings}` whose methods are the modules of a package."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, Method):
+            return value
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            raise ValueError(f"needs a name, one of {', '.join(method_names(kind))}")
+        options = {key: item for key, item in value.items() if key != "name"}
+        return Method(name=value["name"], options=settings_of(kind, value["name"]).model_validate(options))
+
+    return Annotated[Method, BeforeValidator(read)]
+
+
+if TYPE_CHECKING:
+    Network = Method
+    Loss = Method
+    Sampler = Method
+    ClassifierMethod = Method
+    Figure = Method
+else:
+    Network = method_of("networks")
+    Loss = method_of("losses")
+    Sampler = method_of("samplers")
+    ClassifierMethod = method_of("stage_two")
+    Figure = method_of("figures")
+
+
+def _entry_name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(
+            "a name is made of small letters, digits, '_', '.', '-' and begins with a letter or digit"
+        )
+    return value
+
+
+EntryName = Annotated[str, BeforeValidator(_entry_name)]
+
+
+class ExponentialImbalance(Settings):
+    """n_c = int(n_max (1 / ratio)^(c / (C - 1))) in label order (Cui et al. 2019, Cao et al. 2019)."""
+
+    profile: Literal["exponential"] = "exponential"
+    ratio: float = Field(ge=1)
+
+    @property
+    def label(self) -> str:
+        """As it stands in the name of a run."""
+        return f"exp{self.ratio:g}"
+
+
+class ParetoImbalance(Settings):
+    """A Pareto tail between the largest and the smallest class (methods.md, section 4; Liu et al. 2019)."""
+
+    profile: Literal["pareto"] = "pareto"
+    alpha: float = Field(6.0, gt=0)
+    largest: int | None = Field(None, ge=1)
+    smallest: int = Field(5, ge=1)
+
+    @property
+    def label(self) -> str:
+        """As it stands in the name of a run."""
+        return f"pareto{self.alpha:g}"
+
+
+class NaturalImbalance(Settings):
+    """The training images as they are."""
+
+    profile: Literal["natural"] = "natural"
+
+    @property
+    def label(self) -> str:
+        """As it stands in the name of a run."""
+        return "natural"
+
+
+Imbalance = Annotated[
+    ExponentialImbalance | ParetoImbalance | NaturalImbalance, Field(discriminator="profile")
+]
+
+
+class ImbalanceBlock(Settings):
+    """`imbalance:` of params.yaml: one profile; the exponential one at any number of ratios."""
+
+    profile: Literal["exponential", "pareto", "natural"] = "exponential"
+    ratios: list[Annotated[float, Field(ge=1)]] | None = Field(None, min_length=1)
+    alpha: float = Field(6.0, gt=0)
+    largest: int | None = Field(None, ge=1)
+    smallest: int = Field(5, ge=1)
+
+    @model_validator(mode="after")
+    def _keys_fit_the_profile(self) -> "ImbalanceBlock":
+        allowed = {"exponential": {"ratios"}, "pareto": {"alpha", "largest", "smallest"}, "natural": set()}
+        extra = self.model_fields_set - {"profile"} - allowed[self.profile]
+        if extra:
+            raise ValueError(
+                f"{', '.join(sorted(extra))} does not go with profile {self.profile}, "
+                f"which takes {', '.join(sorted(allowed[self.profile])) or 'no other key'}"
+            )
+        if self.profile == "exponential" and self.ratios is None:
+            raise ValueError("profile exponential needs ratios, e.g. [200, 100, 50, 10]")
+        return self
+
+    def profiles(self) -> list[ExponentialImbalance | ParetoImbalance | NaturalImbalance]:
+        """One imbalance a split."""
+        if self.profile == "exponential":
+            return [ExponentialImbalance(ratio=ratio) for ratio in self.ratios or []]
+        if self.profile == "pareto":
+            return [ParetoImbalance(alpha=self.alpha, largest=self.largest, smallest=self.smallest)]
+        return [NaturalImbalance()]
+
+
+class Validation(Settings):
+    """Where the images come from by which anything is selected (methods.md, section 1)."""
+
+    source: Literal["unused", "holdout", "test"] = "unused"
+    per_class: int = Field(20, ge=1)  # of `unused`, as ImageNet-LT's official list has 20
+    share: float = Field(0.1, gt=0, lt=1)  # of `holdout`
+
+    def resolved(self, hashed: bool = False) -> dict[str, Any]:
+        """Only the keys that the source reads."""
+        read = {"unused": {"source", "per_class"}, "holdout": {"source", "share"}, "test": {"source"}}
+        return {k: v for k, v in super().resolved(hashed).items() if k in read[self.source]}
+
+    @property
+    def words(self) -> str:
+        """The source as a table says it."""
+        return {
+            "unused": f"unused training images (+{self.per_class} a class for selection)",
+            "holdout": f"holdout ({self.share:.0%} of the training set)",
+            "test": "test set (the literature's habit)",
+        }[self.source]
+
+
+def _source(value: Any) -> Any:
+    return {"source": value} if isinstance(value, str) else value
+
+
+class Data(Settings):
+    """Where the official files lie, and whether they may be downloaded."""
+
+    root: str | None = None  # a folder that holds them, e.g. cifar-100-python; null: data/raw/DATASET
+    download: bool = True
+
+
+class AcquireSettings(Settings):
+    """Everything that acquisition reads."""
+
+    dataset: str
+    root: str | None = None
+    download: bool = True
+
+
+class SplitSettings(Settings):
+    """Everything that a split reads."""
+
+    dataset: str
+    imbalance: Imbalance
+    subset_seed: int = Field(0, ge=0)
+    validation: Validation = Validation()
+
+
+class Augmentation(Settings):
+    """Batched augmentation of small images, in this order: crop, flip, AutoAugment, Cutout (on uint8)."""
+
+    crop: int = Field(4, ge=0)  # padding in pixels; 0: no crop
+    flip: bool = True
+    autoaugment: Literal["none", "cifar10"] = "cifar10"
+    fill: int = Field(128, ge=0, le=255)  # AutoAugment's fill
+    cutout: int = Field(16, ge=0)  # side of the hole in pixels; 0: none
+
+
+class Optimiser(Settings):
+    """Stochastic gradient descent."""
+
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    nesterov: bool = False
+
+
+class Training(Settings):
+    """What the recipes of stage one share. The defaults are GLAG's for CIFAR-100-LT."""
+
+    network: Network = Field({"name": "resnet_cifar"}, validate_default=True)
+    sampler: Sampler = Field({"name": "instance"}, validate_default=True)
+    augmentation: Augmentation = Augmentation()
+    batch_size: int = Field(128, ge=2)
+    schedule: Length = Length(epochs=200)
+    learning_rate: LearningRate = LearningRate(peak=0.1, warmup=5)
+    optimiser: Optimiser = Optimiser()
+    progress: Literal["epoch", "step"] = "epoch"  # how often the t of gamma(t) moves
+    evaluate_every: int = Field(20, ge=0)  # epochs; 0: after the last one only
+
+
+class Recipe(Training):
+    """How stage one is trained: one phase."""
+
+    loss: Loss
+
+
+class StageOneSettings(Settings):
+    """Everything that stage one reads."""
+
+    dataset: str
+    recipe: Recipe
+    seed: int = Field(ge=0)
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+
+
+class Features(Settings):
+    """Which features of the training images stage two learns from (methods.md, section 6)."""
+
+    views: int = Field(10, ge=0)  # augmented views an image; 0: the clean image is the only view
+
+
+class FeaturesSettings(Settings):
+    """Everything that feature extraction reads."""
+
+    dataset: str
+    views: int
+    batchnorm: Literal["eval", "train"] = "eval"
+    network: Network
+    augmentation: Augmentation
+    batch_size: int
+    seed: int
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+
+
+class Classifier(Settings):
+    """An entry of `stage_two:`: a method over frozen features."""
+
+    batchnorm: Literal["eval", "train"] = "eval"  # of the backbone while it makes the features
+    method: ClassifierMethod
+
+
+class StageTwoSettings(Settings):
+    """Everything that stage two reads."""
+
+    method: ClassifierMethod
+    seed: int
+
+
+class MethodRow(Settings):
+    """A method of the tables: a stage-one recipe and a stage-two classifier, by their names."""
+
+    stage_one: str
+    stage_two: str
+
+
+class Groups(Settings):
+    """Many, medium and few-shot classes by their number of training images."""
+
+    many_above: int = Field(100, ge=0)
+    few_below: int = Field(20, ge=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Groups":
+        if self.few_below > self.many_above + 1:
+            raise ValueError("few_below must not exceed many_above + 1, or a class would be few and many")
+        return self
+
+
+class Row(Settings):
+    """A row of a table: a method of ours, a printed row, or both."""
+
+    section: str
+    label: str
+    method: str | None = None
+    printed: bool = True  # whether the printed row of this label stands beside it
+
+
+class Table(Settings):
+    """A table as data: its rows, and the printed numbers that stand beside ours."""
+
+    caption: str
+    printed: str | None = None  # a file of src/longtail/printed
+    rows: list[Row] = Field(min_length=1)
+
+
+class Params(Settings):
+    """The whole of params.yaml."""
+
+    dataset: str
+    data: Data = Data()
+    imbalance: ImbalanceBlock
+    validation: Annotated[Validation, BeforeValidator(_source)] = Validation()
+    subset_seed: int = Field(0, ge=0)
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    groups: Groups = Groups()
+    training: Training = Training()
+    stage_one: dict[EntryName, Recipe]
+    features: Features = Features()
+    stage_two: dict[EntryName, Classifier]
+    methods: dict[str, MethodRow]
+    tables: dict[EntryName, Table] = {}
+    figures: dict[EntryName, Figure] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_entries(cls, value: Any) -> Any:
+        """A recipe is `training` with its own blocks in place; `stage_two: {afg: ...}` is the method afg."""
+        if isinstance(value, dict):
+            value = dict(value)
+            shared = value.get("training")
+            if isinstance(shared, dict) and isinstance(value.get("stage_one"), dict):
+                known = {key: item for key, item in shared.items() if key in Training.model_fields}
+                value["stage_one"] = {
+                    name: {**known, **entry} if isinstance(entry, dict) else entry
+                    for name, entry in value["stage_one"].items()
+                }
+            for kind, read in (("stage_two", _classifier), ("figures", _figure)):
+                if isinstance(value.get(kind), dict):
+                    value[kind] = {name: read(name, entry) for name, entry in value[kind].items()}
+        return value
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Params":
+        if self.dataset not in DATASETS:
+            raise _At("dataset", f"{self.dataset!r} is unknown; there are {', '.join(DATASETS)}")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise _At("seeds", f"{self.seeds} names a seed twice")
+        for name, method in self.methods.items():
+            for kind, entries in (("stage_one", self.stage_one), ("stage_two", self.stage_two)):
+                if (entry := getattr(method, kind)) not in entries:
+                    raise _At(
+                        f"methods.{name}.{kind}", f"{entry!r} is not an entry of {kind}: {', '.join(entries)}"
+                    )
+        for name, table in self.tables.items():
+            for index, row in enumerate(table.rows):
+                if row.method is not None and row.method not in self.methods:
+                    raise _At(
+                        f"tables.{name}.rows[{index}].method",
+                        f"{row.method!r} is not an entry of methods: {', '.join(self.methods)}",
+                    )
+        for name, figure in self.figures.items():
+            table_name = getattr(figure.options, "table", None)
+            if table_name is not None and table_name not in self.tables:
+                raise _At(f"figures.{name}.table", f"{table_name!r} is not one of {', '.join(self.tables)}")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Params":
+        """Read a settings file.
+
+        Raises:
+            UserError: one line with the key's path, what is wrong and what is allowed.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text("utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        try:
+            data = yaml.load(text, Loader=_UniqueKeys)
+        except yaml.YAMLError as error:
+            raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        return cls.read(data, str(path))
+
+    @classmethod
+    def read(cls, data: Any, source: str = "params.yaml") -> "Params":
+        """Check settings that are already parsed; `source` is what an error line begins with."""
+        if not isinstance(data, dict):
+            raise UserError(f"{source}: needs keys and values, e.g. dataset: cifar100")
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise UserError(f"{source}: {'; '.join(_lines(error))}") from None
+
+
+class _At(ValueError):
+    """A wrong value that a check of the whole file found, with the path of its key."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def _classifier(name: str, entry: Any) -> Any:
+    if not isinstance(entry, dict | None):
+        return entry
+    options = dict(entry or {})
+    common = {key: options.pop(key) for key in ("batchnorm",) if key in options}
+    return {**common, "method": {"name": name, **options}}
+
+
+def _figure(name: str, entry: Any) -> Any:
+    return {"name": name, **(entry or {})} if isinstance(entry, dict | None) else entry
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key given twice is an error, not a silent last word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        own = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        self.flatten_mapping(node) if len(own) == len(set(own)) else _twice(node, own)
+        return super().construct_mapping(node, deep)
+
+
+def _twice(node: yaml.MappingNode, keys: list[str]) -> None:
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} given twice", node.start_mark)
+
+
+def _lines(error: ValidationError, prefix: tuple[Any, ...] = ()) -> list[str]:
+    """One `key.path: what is wrong, what is allowed` for each error."""
+    lines: list[str] = []
+    for item in error.errors():
+        where = prefix + item["loc"]
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, ValidationError):
+            lines.extend(_lines(cause, where))
+        elif isinstance(cause, _At):
+            lines.append(f"{cause.path}: {cause}")
+        else:
+            lines.append(f"{_key(where)}: {_message(item)}")
+    return lines
+
+
+def _key(where: tuple[Any, ...]) -> str:
+    tags = {"constant", "power", "exponential", "cosine", "step", "pareto", "natural", "[key]"}
+    text = ""
+    for index, part in enumerate(where):
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part == "method" and where[0] == "stage_two":
+            continue  # an entry of stage_two is flat in params.yaml
+        elif not (part in tags and index > 0 and where[index - 1] in ("gamma", "decay", "imbalance")):
+            text += f".{part}" if text else str(part)
+    return text
+
+
+def _message(item: Any) -> str:
+    value = item["input"]
+    kind, context = item["type"], item.get("ctx", {})
+    hints = {"ratios": "a ratio is largest class / smallest class, e.g. 100"}
+    hint = next((f"; {text}" for key, text in hints.items() if key in item["loc"]), "")
+    match kind:
+        case "extra_forbidden":
+            return "unknown key"
+        case "missing":
+            return "is missing"
+        case "value_error":
+            return str(context["error"])
+        case "greater_than_equal":
+            return f"{value!r} is below {context['ge']:g}{hint}"
+        case "greater_than":
+            return f"{value!r} must be above {context['gt']:g}{hint}"
+        case "less_than" | "less_than_equal":
+            return f"{value!r} is too large, {item['msg'].removeprefix('Input should be ')}{hint}"
+        case _:
+            shown = repr(value) if len(repr(value)) < 60 else type(value).__name__
+            return f"{shown}: {item['msg'].replace('Input should be', 'should be')}{hint}"

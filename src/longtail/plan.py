@@ -1,0 +1,466 @@
+"""The plan: every run that the tables and figures need, with its settings and what it is built on.
+
+    acquire -> split -> stage_one -> features -> stage_two -> tables, figures -> report
+
+The Snakefile and every command are thin on top of it. `write` puts each wanted run's resolved settings
+into `.longtail/plan`, from where its command reads them: edits of params.yaml made while jobs wait
+reach no job.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from longtail.datasets import DATASETS
+from longtail.errors import UserError
+from longtail.identity import adopted, code_digest, digest
+from longtail.params import (
+    AcquireSettings,
+    FeaturesSettings,
+    Figure,
+    Imbalance,
+    MethodRow,
+    Params,
+    Recipe,
+    SplitSettings,
+    StageOneSettings,
+    StageTwoSettings,
+    Table,
+)
+from longtail.settings import PACKAGE, Settings
+from longtail.store import write_json
+
+STEPS = ("acquire", "split", "stage_one", "features", "stage_two")
+PLANNED = Path(".longtail/plan")
+RAW = "data/raw"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of one step: what it is (identity), what it reads, where it stands."""
+
+    step: str
+    name: str
+    settings: Settings
+    inputs: "tuple[Run, ...]"
+    modules: tuple[str, ...]
+    code: str
+    identity: str
+    folder: str
+
+    @property
+    def record(self) -> str:
+        """The file that is written last."""
+        return f"{self.folder}/run.json"
+
+    @property
+    def planned(self) -> dict[str, Any]:
+        """What the run's command is told."""
+        return {
+            "step": self.step,
+            "run": self.name,
+            "identity": self.identity,
+            "code": self.code,
+            "modules": list(self.modules),
+            "settings": self.settings.resolved(),
+            "folder": self.folder,
+            "inputs": {run.step: reference(run) for run in self.inputs},
+        }
+
+
+def reference(run: Run) -> dict[str, str]:
+    """A run as others name it."""
+    return {"run": run.name, "identity": run.identity, "folder": run.folder}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method at one imbalance with one seed, and the runs that make it."""
+
+    method: str
+    imbalance: str
+    ratio: float | None
+    seed: int
+    runs: dict[str, Run]
+
+    @property
+    def planned(self) -> dict[str, Any]:
+        """The cell as JSON data."""
+        return {
+            "method": self.method,
+            "imbalance": self.imbalance,
+            "ratio": self.ratio,
+            "seed": self.seed,
+            "runs": {step: reference(run) for step, run in self.runs.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Published:
+    """A table, a figure or the report: files under stable names, with an identity recorded beside them."""
+
+    kind: str
+    name: str
+    folder: str
+    settings: dict[str, Any]
+    modules: tuple[str, ...]
+    code: str
+    cells: tuple[Cell, ...]
+    reads: tuple[str, ...]
+    context: dict[str, Any]
+    suffixes: tuple[str, ...]
+    built_on: "tuple[Published, ...]" = ()
+
+    @property
+    def outputs(self) -> list[str]:
+        """The files that are published, without the record."""
+        return [f"{self.folder}/{self.name}.{suffix}" for suffix in self.suffixes]
+
+    @property
+    def record(self) -> str:
+        """The file that says of which runs the outputs are."""
+        return f"{self.folder}/{self.name}.identity.json"
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run that is read, once."""
+        runs = (cell.runs[step] for cell in self.cells for step in self.reads)
+        return list({run.name + run.step: run for run in runs}.values())
+
+    @property
+    def inputs(self) -> list[str]:
+        """What Snakemake has to have made before."""
+        return [run.record for run in self.runs] + [item.outputs[0] for item in self.built_on]
+
+    @property
+    def planned(self) -> dict[str, Any]:
+        """What the command is told."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "folder": self.folder,
+            "settings": self.settings,
+            "modules": list(self.modules),
+            "code": self.code,
+            "cells": [cell.planned for cell in self.cells],
+            "reads": list(self.reads),
+            "context": self.context,
+            "outputs": self.outputs,
+            "built_on": [item.identity for item in self.built_on],
+        }
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that the outputs depend on; where runs stand is not part of it."""
+        known = self.planned
+        cells = [
+            {
+                **cell,
+                "runs": {step: run["identity"] for step, run in cell["runs"].items() if step in self.reads},
+            }
+            for cell in known["cells"]
+        ]
+        return digest({**known, "cells": cells, "folder": None, "outputs": None})
+
+
+@dataclass
+class Plan:
+    """All runs by step and name, and what is published of them."""
+
+    name: str  # "" for params.yaml; the stem of any other settings file
+    results: str
+    splits: str
+    source: str
+    acquire: dict[str, Run] = field(default_factory=dict)
+    split: dict[str, Run] = field(default_factory=dict)
+    stage_one: dict[str, Run] = field(default_factory=dict)
+    features: dict[str, Run] = field(default_factory=dict)
+    stage_two: dict[str, Run] = field(default_factory=dict)
+    tables: dict[str, Published] = field(default_factory=dict)
+    figures: dict[str, Published] = field(default_factory=dict)
+    report: dict[str, Published] = field(default_factory=dict)
+
+    def runs(self, step: str) -> dict[str, Run]:
+        """The runs of a step by name."""
+        return dict(getattr(self, step))
+
+    def everything(self) -> Iterator[Run]:
+        """Every run, what is built on comes first."""
+        for step in STEPS:
+            yield from self.runs(step).values()
+
+    def published(self) -> list[Published]:
+        """Tables, then figures, then the report."""
+        return [*self.tables.values(), *self.figures.values(), *self.report.values()]
+
+    @property
+    def files(self) -> list[str]:
+        """The first file of everything published: the workflow's targets."""
+        return [item.outputs[0] for item in self.published()]
+
+    @property
+    def digest(self) -> str:
+        """Names the list of runs that a layer's check goes through."""
+        return digest(self._listing())[:16]
+
+    def _listing(self) -> dict[str, Any]:
+        runs = {step: [reference(run) for run in self.runs(step).values()] for step in STEPS}
+        published = {item.record: [item.identity, *item.outputs] for item in self.published()}
+        return {**runs, "published": published}
+
+    def write(self, folder: Path = PLANNED) -> None:
+        """Write what every command will be told; what is there already is the same by its name."""
+        for run in self.everything():
+            _write_once(folder / run.step / f"{run.name}.json", run.planned)
+        for item in self.published():
+            _write_once(
+                folder / item.kind / f"{item.name}-{item.identity[:16]}.json",
+                {**item.planned, "identity": item.identity},
+            )
+        _write_once(folder / "layers" / f"{self.digest}.json", self._listing())
+
+
+def _write_once(path: Path, data: Any) -> None:
+    if not path.exists():
+        write_json(path, data)
+
+
+class _Planner:
+    """Builds runs so that equal ones are one, and different ones never share a name."""
+
+    def __init__(self, plan: Plan, root: Path) -> None:
+        self.plan, self.root = plan, root
+        self.by_identity: dict[str, Run] = {}
+        self.codes: dict[tuple[str, ...], str] = {}
+
+    def code(self, modules: tuple[str, ...]) -> str:
+        if modules not in self.codes:
+            self.codes[modules] = adopted(code_digest(modules), self.root)
+        return self.codes[modules]
+
+    def add(
+        self, step: str, label: str, settings: Settings, inputs: tuple[Run, ...], modules: tuple[str, ...]
+    ) -> Run:
+        code = self.code(modules)
+        known = {
+            "step": step,
+            "settings": settings.resolved(hashed=True),
+            "inputs": {run.step: run.identity for run in inputs},
+            "code": code,
+        }
+        identity = digest(known)
+        if identity in self.by_identity:
+            return self.by_identity[identity]
+        name = f"{label}-{identity[:8]}"
+        return self._keep(
+            Run(step, name, settings, inputs, modules, code, identity, self._folder(step, name))
+        )
+
+    def acquire(self, settings: AcquireSettings) -> Run:
+        """A dataset is its published checksums, wherever it came from."""
+        identity = DATASETS[settings.dataset].identity
+        if identity in self.by_identity:
+            return self.by_identity[identity]
+        folder = f"{RAW}/{settings.dataset}"
+        modules = ("longtail.acquire",)
+        return self._keep(
+            Run("acquire", settings.dataset, settings, (), modules, self.code(modules), identity, folder)
+        )
+
+    def _keep(self, run: Run) -> Run:
+        named = getattr(self.plan, run.step)
+        if run.name in named:
+            raise UserError(f"two different runs would be named {run.name}: rename one of their entries")
+        named[run.name] = self.by_identity[run.identity] = run
+        return run
+
+    def _folder(self, step: str, name: str) -> str:
+        return f"{self.plan.splits}/{name}" if step == "split" else f"{self.plan.results}/{step}/{name}"
+
+
+def settings_name(source: Path) -> str:
+    """Under which name a settings file publishes: "" for params.yaml, which publishes in results/ itself."""
+    return "" if source.name == "params.yaml" else source.stem
+
+
+def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()) -> Plan:
+    """Plan every run that the tables and figures of the settings need.
+
+    Args:
+        params: the settings.
+        source: the file they came from; it decides where results are published.
+        root: the project's folder, which has workflow/adopted.csv.
+    """
+    name = settings_name(Path(source))
+    results = f"results/{name}" if name else "results"
+    result = Plan(name, results, f"{results}/splits" if name else "data/splits", str(source))
+    planner = _Planner(result, root)
+    raw = planner.acquire(
+        AcquireSettings(dataset=params.dataset, root=params.data.root or RAW, download=params.data.download)
+    )
+    wanted = {row.method for table in params.tables.values() for row in table.rows if row.method}
+    cells = {
+        method: list(_cells(planner, params, raw, method, params.methods[method]))
+        for method in params.methods
+        if method in wanted
+    }
+    context = {
+        "dataset": params.dataset,
+        "groups": params.groups.resolved(),
+        "validation": params.validation.resolved(),
+        "recipes": {entry: recipe.resolved() for entry, recipe in params.stage_one.items()},
+        "methods": {entry: row.resolved() for entry, row in params.methods.items()},
+    }
+    for entry, table in params.tables.items():
+        result.tables[entry] = _table(planner, entry, table, cells, context)
+    for entry, figure in params.figures.items():
+        result.figures[entry] = _figure(planner, entry, figure, params, cells, context)
+    if result.published():
+        result.report["report"] = _report(planner, result)
+    return result
+
+
+def _cells(planner: _Planner, params: Params, raw: Run, method: str, row: MethodRow) -> Iterator[Cell]:
+    for imbalance in params.imbalance.profiles():
+        split = _split(planner, params, raw, imbalance)
+        for seed in params.seeds:
+            recipe = params.stage_one[row.stage_one]
+            label = f"{params.dataset}-{imbalance.label}-{row.stage_one}"
+            stage_one = _stage_one(planner, params, split, recipe, seed, f"{label}-seed{seed}")
+            classifier = params.stage_two[row.stage_two]
+            features = _features(planner, params, recipe, classifier.batchnorm, stage_one, seed)
+            stage_two = planner.add(
+                "stage_two",
+                f"{label}-{row.stage_two}-seed{seed}",
+                StageTwoSettings(method=classifier.method, seed=seed),
+                (features, split),
+                ("longtail.stage_two", f"longtail.stage_two.{classifier.method.name}"),
+            )
+            runs = {run.step: run for run in (raw, split, stage_one, features, stage_two)}
+            yield Cell(method, imbalance.label, getattr(imbalance, "ratio", None), seed, runs)
+
+
+def _split(planner: _Planner, params: Params, raw: Run, imbalance: Imbalance) -> Run:
+    return planner.add(
+        "split",
+        f"{params.dataset}-{imbalance.label}-{params.validation.source}-subset{params.subset_seed}",
+        SplitSettings(
+            dataset=params.dataset,
+            imbalance=imbalance,
+            subset_seed=params.subset_seed,
+            validation=params.validation,
+        ),
+        (raw,),
+        ("longtail.split",),
+    )
+
+
+def _stage_one(planner: _Planner, params: Params, split: Run, recipe: Recipe, seed: int, label: str) -> Run:
+    methods = (("networks", recipe.network), ("losses", recipe.loss), ("samplers", recipe.sampler))
+    return planner.add(
+        "stage_one",
+        label,
+        StageOneSettings(dataset=params.dataset, recipe=recipe, seed=seed, precision=params.precision),
+        (*split.inputs, split),
+        ("longtail.stage_one", *(f"longtail.{kind}.{method.name}" for kind, method in methods)),
+    )
+
+
+def _features(
+    planner: _Planner, params: Params, recipe: Recipe, batchnorm: Any, stage_one: Run, seed: int
+) -> Run:
+    label = stage_one.name.removesuffix(f"-{stage_one.identity[:8]}")
+    settings = FeaturesSettings(
+        dataset=params.dataset,
+        views=params.features.views,
+        batchnorm=batchnorm,
+        network=recipe.network,
+        augmentation=recipe.augmentation,
+        batch_size=recipe.batch_size,
+        seed=seed,
+        precision=params.precision,
+    )
+    modules = ("longtail.features", f"longtail.networks.{recipe.network.name}")
+    return planner.add("features", label, settings, (*stage_one.inputs, stage_one), modules)
+
+
+def _table(
+    planner: _Planner, entry: str, table: Table, cells: dict[str, list[Cell]], context: dict[str, Any]
+) -> Published:
+    methods = [row.method for row in table.rows if row.method]
+    modules = ("longtail.tables",)
+    return Published(
+        kind="tables",
+        name=entry,
+        folder=planner.plan.results,
+        settings=table.resolved(),
+        modules=modules,
+        code=planner.code(modules),
+        cells=tuple(cell for method in dict.fromkeys(methods) for cell in cells[method]),
+        reads=("split", "stage_one", "features", "stage_two"),
+        context={
+            **context,
+            "data": _files_digest([*_printed(table), *sorted((PACKAGE / "templates").glob("*"))]),
+        },
+        suffixes=("csv", "md", "tex", "html"),
+    )
+
+
+def _printed(table: Table) -> list[Path]:
+    return [PACKAGE / "printed" / f"{table.printed}.csv"] if table.printed else []
+
+
+def _files_digest(files: Iterable[Path]) -> str:
+    result = sha256()
+    for file in files:
+        if file.is_file():
+            result.update(file.read_bytes())
+    return result.hexdigest()
+
+
+def _figure(
+    planner: _Planner,
+    entry: str,
+    figure: Figure,
+    params: Params,
+    cells: dict[str, list[Cell]],
+    context: dict[str, Any],
+) -> Published:
+    table = getattr(figure.options, "table", None)
+    rows = params.tables[table].rows if table else []
+    methods = dict.fromkeys(row.method for row in rows if row.method)
+    modules = ("longtail.figures", f"longtail.figures.{figure.name}")
+    return Published(
+        kind="figures",
+        name=entry,
+        folder=f"{planner.plan.results}/figures",
+        settings=figure.resolved(),
+        modules=modules,
+        code=planner.code(modules),
+        cells=tuple(cell for method in methods for cell in cells[method]),
+        reads=getattr(figure.options, "reads", ()),
+        context=context,
+        suffixes=("png", "svg", "pdf"),
+    )
+
+
+def _report(planner: _Planner, result: Plan) -> Published:
+    shown = (*result.tables.values(), *result.figures.values())
+    return Published(
+        kind="report",
+        name="report",
+        folder=result.results,
+        settings={"source": result.source},
+        modules=("longtail.publish",),
+        code="",
+        cells=(),
+        reads=(),
+        context={
+            "captions": _files_digest(sorted(planner.root.glob("workflow/report/*.rst"))),
+            "targets": [item.outputs[0] for item in shown],
+        },
+        suffixes=("html",),
+        built_on=shown,
+    )

@@ -1,0 +1,155 @@
+"""What is published under stable names: tables, figures, the report; made again whenever it is not the plan's.
+
+Beside each stands its identity (NAME.identity.json). While the Snakefile is read, `stamp` makes the time
+stamps tell the truth: later than its inputs where the record is the plan's, the epoch where it is not.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from longtail import store
+from longtail.errors import UserError
+from longtail.identity import file_digest
+from longtail.params import Groups, Recipe, Table, Validation
+from longtail.plan import Plan
+from longtail.run import locate, read_plan, same_code
+from longtail.settings import settings_of
+
+
+def is_current(record: str, identity: str, outputs: list[str]) -> bool:
+    """Whether the published files are those of this identity, untouched."""
+    try:
+        found = json.loads(Path(record).read_text("utf-8"))
+        hashes = {Path(name).name: file_digest(Path(name)) for name in outputs}
+        return bool(found["identity"] == identity and found["outputs"] == hashes)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def stamp(plan: Plan) -> None:
+    """Give every published file a time by which Snakemake judges rightly; see the module's docstring."""
+    newest = time.time()
+    for item in plan.published():
+        current = is_current(item.record, item.identity, item.outputs)
+        if current:
+            times = [Path(name).stat().st_mtime for name in item.inputs if Path(name).is_file()]
+            newest = max(newest, *times, 0.0)
+        for name in item.outputs:
+            if Path(name).is_file():
+                _set_time(Path(name), newest + 1 if current else 0.0)
+
+
+def _set_time(path: Path, when: float) -> None:
+    if path.is_symlink() or path.stat().st_nlink > 1:  # a link into DVC's cache, whose times are its own
+        copy = path.with_name(f".{path.name}.{os.getpid()}")
+        shutil.copyfile(path, copy)
+        copy.replace(path)
+    os.utime(path, (when, when))
+
+
+def execute(kind: str, name: str, identity: str) -> None:
+    """Make one table, figure or report as planned, and record what it is.
+
+    Raises:
+        UserError: if a run that it reads is missing or damaged, or the code is not the planned code.
+    """
+    planned = read_plan(kind, f"{name}-{identity}")
+    same_code(planned)
+    outputs = [Path(output) for output in planned["outputs"]]
+    target = outputs[0].parent
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target, prefix=f".{name}.") as temporary:
+        folder = Path(temporary)
+        if kind == "report":
+            _report(planned, folder / outputs[0].name)
+        else:
+            _draw(kind, planned, folder)
+        same_code(planned)
+        hashes = {output.name: file_digest(folder / output.name) for output in outputs}
+        record = target / f"{name}.identity.json"
+        record.unlink(missing_ok=True)
+        for output in outputs:
+            (folder / output.name).replace(output)
+    store.write_json(record, {"identity": planned["identity"], "outputs": hashes})
+
+
+def _draw(kind: str, planned: dict[str, Any], folder: Path) -> None:
+    from longtail.published_job import Cell, PublishedJob
+
+    context = planned["context"]
+    cells, verified = [], {}
+    for cell in planned["cells"]:
+        runs = {}
+        for step in planned["reads"]:
+            reference = cell["runs"][step]
+            key = (step, reference["run"])
+            if key not in verified:
+                verified[key] = locate(step, reference)
+            runs[step] = verified[key]
+        cells.append(
+            Cell(
+                method=cell["method"],
+                imbalance=cell["imbalance"],
+                ratio=cell["ratio"],
+                seed=cell["seed"],
+                runs=runs,
+                info={step: store.record(path) for step, path in runs.items()},
+            )
+        )
+    settings: Any
+    if kind == "tables":
+        from longtail import tables as module
+
+        settings = Table.model_validate(planned["settings"])
+    else:
+        from longtail import figures as module  # type: ignore[no-redef]
+
+        options = {key: value for key, value in planned["settings"].items() if key != "name"}
+        settings = settings_of("figures", planned["settings"]["name"]).model_validate(options)
+    job = PublishedJob(
+        name=planned["name"],
+        kind=planned["settings"].get("name", "table"),
+        settings=settings,
+        dataset=context["dataset"],
+        groups=Groups.model_validate(context["groups"]),
+        validation=Validation.model_validate(context["validation"]).words,
+        cells=cells,
+        recipes={name: Recipe.model_validate(recipe) for name, recipe in context["recipes"].items()},
+        methods=context["methods"],
+        folder=folder,
+    )
+    module.compute(job)
+
+
+def _report(planned: dict[str, Any], output: Path) -> None:
+    """`snakemake --report`: the figures and tables with captions, and the code of every rule, in one page."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", "--quiet"]
+    command += ["--config", f"params={planned['settings']['source']}", "--report", str(output)]
+    done = subprocess.run(
+        [*command, "--", *planned["context"]["targets"]], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0 or not output.is_file():
+        raise UserError(f"snakemake --report failed: {' '.join(done.stderr.split())[-2000:]}")
+
+
+def check(layer: str, plan: str) -> None:
+    """Verify published tables or figures against the record beside them.
+
+    Raises:
+        UserError: naming the files that are wrong.
+    """
+    listing = read_plan("layers", plan)["published"]
+    kinds = {"tables": lambda name: "/figures/" not in name, "figures": lambda name: "/figures/" in name}
+    wrong = []
+    for record, (identity, *outputs) in listing.items():
+        if kinds[layer](record) and not is_current(record, identity, outputs):
+            wrong.append(f"{outputs[0]}: is not the plan's; type the command again to make it")
+    if wrong:
+        raise UserError("\n".join(wrong))

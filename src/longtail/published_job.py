@@ -1,0 +1,94 @@
+"""What a table or a figure is handed when it is made: its settings and the finished runs that it reads."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longtail.params import Groups, Recipe
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method at one imbalance with one seed.
+
+    Attributes:
+        method: an entry of `methods`.
+        imbalance: as in the names of runs, e.g. exp100.
+        ratio: largest class / smallest class; None where the profile has no such setting.
+        runs: finished and verified folders by step.
+        info: run.json of each, by step.
+    """
+
+    method: str
+    imbalance: str
+    ratio: float | None
+    seed: int
+    runs: dict[str, Path]
+    info: dict[str, dict[str, Any]]
+
+    @property
+    def imbalance_words(self) -> str:
+        """The imbalance as tables and figures say it: `ratio 100`, or the profile's label."""
+        return self.imbalance if self.ratio is None else f"ratio {self.ratio:g}"
+
+    def class_counts(self) -> list[int]:
+        """Training images of each class, in label order."""
+        return [int(line["train"]) for line in self.lines("split", "counts.csv")]
+
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json of stage two."""
+        return dict(json.loads((self.runs["stage_two"] / "metrics.json").read_text("utf-8")))
+
+    def lines(self, step: str, name: str) -> list[dict[str, str]]:
+        """A CSV file of a run, one dict a line."""
+        with (self.runs[step] / name).open(newline="", encoding="utf-8") as lines:
+            return list(csv.DictReader(lines))
+
+    def fact(self, step: str, key: str) -> str:
+        """What a run's step recorded of itself (`device`, `precision`); "unknown" where it did not."""
+        return str(self.info[step].get("facts", {}).get(key, "unknown"))
+
+    def package(self, step: str, name: str) -> str:
+        """Version of a package with which a run was computed."""
+        return str(self.info[step].get("packages", {}).get(name) or "unknown")
+
+
+@dataclass(frozen=True)
+class PublishedJob:
+    """One table or figure.
+
+    Attributes:
+        name: what the files are called.
+        kind: "table", or the figure's module in `longtail.figures`.
+        settings: `longtail.params.Table`, or the figure's own Settings.
+        groups: where many ends and few begins.
+        validation: by which images anything was selected, in words.
+        cells: methods in the order of the table, within each the imbalances, within each the seeds.
+        recipes: entries of `stage_one`.
+        methods: entries of `methods`: {"stage_one": RECIPE, "stage_two": CLASSIFIER}.
+        folder: where the files are written.
+    """
+
+    name: str
+    kind: str
+    settings: Any
+    dataset: str
+    groups: Groups
+    validation: str
+    cells: list[Cell]
+    recipes: dict[str, Recipe]
+    methods: dict[str, dict[str, str]]
+    folder: Path
+
+    def group(self, count: int) -> str:
+        """Group of a class by its training images: many, medium or few."""
+        if count > self.groups.many_above:
+            return "many"
+        return "few" if count < self.groups.few_below else "medium"
+
+    def group_words(self) -> dict[str, str]:
+        """The groups as a reader is told them, e.g. `many (> 100)`."""
+        many, few = self.groups.many_above, self.groups.few_below
+        return {"many": f"many (> {many})", "medium": f"medium ({few} to {many})", "few": f"few (< {few})"}

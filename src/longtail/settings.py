@@ -1,0 +1,106 @@
+"""What every block of params.yaml is made of, and how a method's block is found without importing torch.
+
+A method (a loss, a sampler, a network, a classifier) is one file. Its settings stand in that file as
+`class Settings(longtail.settings.Settings)`. Reading params.yaml must stay quick, and importing torch
+takes seconds, so `settings_of` executes only the settings part of the file: imports from the modules
+named in `LIGHT` and the classes and names that are made of them.
+"""
+
+import ast
+import importlib
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+PACKAGE = Path(__file__).parent
+LIGHT = ("typing", "pydantic", "longtail.settings", "longtail.schedules")
+
+
+class Neutral:
+    """Marks a key that was added later: with this value a run is what it was before the key existed.
+
+    Use as `Annotated[float, Neutral(0.0)] = 0.1`. A neutral value is left out of the identity, so
+    that the new key invalidates no old run.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Settings(BaseModel):
+    """A block of settings: typed, complete (every default filled in), immutable; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def resolved(self, hashed: bool = False) -> dict[str, Any]:
+        """All keys with their values as plain JSON data; for hashing, without those at their neutral value."""
+        kept = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if not (hashed and any(isinstance(m, Neutral) and m.value == value for m in field.metadata)):
+                kept[name] = _plain(value, hashed)
+        return kept
+
+
+def _plain(value: Any, hashed: bool) -> Any:
+    if isinstance(value, Settings):
+        return value.resolved(hashed)
+    if isinstance(value, dict):
+        return {key: _plain(item, hashed) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item, hashed) for item in value]
+    return value
+
+
+def method_file(kind: str, name: str) -> Path:
+    """The file of method `name` of a kind ("losses", "stage_two", ...), whether it exists or not."""
+    return PACKAGE.joinpath(*kind.split("."), f"{name}.py")
+
+
+def method_names(kind: str) -> list[str]:
+    """The methods that exist of a kind: its modules that define a `Settings` class."""
+    folder = PACKAGE.joinpath(*kind.split("."))
+    files = sorted(file for file in folder.glob("*.py") if file.stem != "__init__")
+    return [file.stem for file in files if "\nclass Settings(" in file.read_text("utf-8")]
+
+
+def method_module(kind: str, name: str) -> ModuleType:
+    """Import the one method that is asked for."""
+    return importlib.import_module(f"longtail.{kind}.{name}")
+
+
+def settings_of(kind: str, name: str) -> type[Settings]:
+    """The `Settings` of a method, without importing what the method needs to run.
+
+    Raises:
+        ValueError: if there is no such method; the message lists those that exist.
+    """
+    file = method_file(kind, name)
+    if name not in method_names(kind):
+        raise ValueError(f"there is no {name!r}; there are {', '.join(method_names(kind))}")
+    return _light_part(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _light_part(file: Path, _modified: int) -> type[Settings]:
+    tree = ast.parse(file.read_text("utf-8"), filename=str(file))
+    namespace: dict[str, Any] = {"__name__": f"longtail.settings_of.{file.stem}"}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module in LIGHT:
+            exec(compile(ast.Module([node], []), str(file), "exec"), namespace)
+        elif isinstance(node, ast.ClassDef) and _is_settings(node, namespace):
+            exec(compile(ast.Module([node], []), str(file), "exec"), namespace)
+            if node.name == "Settings":
+                break
+    found = namespace["Settings"]
+    assert isinstance(found, type)
+    assert issubclass(found, Settings)
+    return found
+
+
+def _is_settings(node: ast.ClassDef, namespace: dict[str, Any]) -> bool:
+    bases = [namespace.get(base.id) for base in node.bases if isinstance(base, ast.Name)]
+    return any(isinstance(base, type) and issubclass(base, BaseModel) for base in bases)

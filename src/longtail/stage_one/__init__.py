@@ -1,0 +1,201 @@
+"""Stage one: train a network on a long-tailed split.
+
+Reads the split and the raw images; writes model.safetensors (the network after the last epoch),
+history.csv (a row an epoch), metrics.json (test and validation) and live/ (curves for DVC).
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from longtail.augmentation import augment, normalise
+from longtail.datasets import DATASETS
+from longtail.device import describe, device, resolve_precision, set_up
+from longtail.errors import UserError
+from longtail.evaluation import metrics
+from longtail.job import Job
+from longtail.params import Recipe, StageOneSettings
+from longtail.random import generator
+from longtail.settings import method_module
+from longtail.split import Part, read_counts, read_part
+from longtail.stage_one.curves import Curves
+from longtail.stage_one.loop import Phase, Row, State, autocast, supervised, train
+
+EVALUATION_BATCH = 1000
+
+
+def compute(job: Job) -> None:
+    """Train the recipe of `job.settings` and write the model, its history and its metrics."""
+    settings: StageOneSettings = job.settings
+    dataset = DATASETS[settings.dataset]
+    where = device()
+    set_up(where)
+    precision = resolve_precision(settings.precision, where)
+    split, raw = job.inputs["split"], job.inputs["acquire"]
+    training = read_part(split, raw, "train")
+    class_counts = read_counts(split)
+
+    def prepare(images: Tensor) -> Tensor:
+        return normalise(images, dataset.mean, dataset.std)
+
+    modules = _modules(settings.recipe, class_counts, training.images.shape[1], settings.seed)
+    modules = modules.to(where).to(memory_format=torch.channels_last)
+    network = modules["network"]
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    print(
+        f"{job.run}: {parameters:,} parameters, {precision} on {describe(where)}", file=sys.stderr, flush=True
+    )
+
+    evaluation = Evaluation(
+        network,
+        {part: read_part(split, raw, part) for part in ("test", "validation")},
+        prepare,
+        where,
+        precision,
+    )
+    phase = _phase(settings.recipe, training, prepare, where)
+    curves = Curves(job.folder / "live")
+    with job.progress(phase.epochs, "epoch") as progress:
+
+        def report(row: Row, state: State) -> None:
+            curves.add(row, len(state.history))
+            progress.to(len(state.history), f"loss {row['train_loss']:.3f}")
+
+        state = train(
+            [phase],
+            modules,
+            seed=settings.seed,
+            precision=precision,
+            environment=f"{describe(where)}, {precision}, torch {torch.__version__}, "
+            f"{torch.get_num_threads()} threads",
+            path=job.scratch / "checkpoint.safetensors",
+            evaluate=evaluation.accuracies,
+            evaluate_every=settings.recipe.evaluate_every,
+            report=report,
+        )
+
+    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, job.folder / "model.safetensors")
+    write_history(job.folder / "history.csv", state.history)
+    measured = {part: metrics(*found, class_counts) for part, found in evaluation.last().items()}
+    (job.folder / "metrics.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
+    job.facts.update(
+        parameters=parameters,
+        precision=precision,
+        device=describe(where),
+        steps=phase.steps,
+        epochs=phase.epochs,
+        training_seconds=round(state.seconds, 3),
+        images_per_second=round(state.images / state.seconds, 1),
+    )
+
+
+def predict(
+    network: nn.Module,
+    images: Tensor,
+    prepare: Callable[[Tensor], Tensor],
+    where: torch.device,
+    precision: str,
+) -> Tensor:
+    """Logits (N, C), float32 on the CPU, of images uint8 (N, C, H, W), by a network in eval mode."""
+    network.eval()
+    found = []
+    with torch.no_grad(), autocast(where, precision):
+        for batch in torch.split(images, EVALUATION_BATCH):
+            found.append(network(prepare(batch.to(where))).float())
+    return torch.cat(found).cpu()
+
+
+class Evaluation:
+    """Measures a network on the test and validation images; remembers its last logits."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        parts: dict[str, Part],
+        prepare: Callable[[Tensor], Tensor],
+        where: torch.device,
+        precision: str,
+    ) -> None:
+        self._network, self._prepare, self._where, self._precision = network, prepare, where, precision
+        self._parts = {name: part for name, part in parts.items() if len(part.labels)}
+        self._logits: dict[str, Tensor] = {}
+
+    def accuracies(self) -> dict[str, float | None]:
+        """Columns of the history: the share of right images, of each part that has images."""
+        self._logits = {}
+        for name, part in self._parts.items():
+            twin = next((other for other in self._logits if _same(self._parts[other], part)), None)
+            self._logits[name] = (
+                self._logits[twin]
+                if twin
+                else predict(self._network, part.images, self._prepare, self._where, self._precision)
+            )
+        return {
+            f"{name}_accuracy": float((logits.argmax(dim=1) == self._parts[name].labels).double().mean())
+            for name, logits in self._logits.items()
+        }
+
+    def last(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Logits and labels by part, of the network as it was last evaluated (now, if it never was)."""
+        if not self._logits:
+            self.accuracies()
+        return {name: (logits, self._parts[name].labels) for name, logits in self._logits.items()}
+
+
+def write_history(path: Path, history: list[Row]) -> None:
+    """The rows as CSV; every float so that it reads back as itself, an empty cell where a row has none."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _modules(recipe: Recipe, class_counts: Tensor, channels: int, seed: int) -> nn.ModuleDict:
+    """The freshly initialised network and the loss, on the CPU, from the seed alone."""
+    try:
+        loss = method_module("losses", recipe.loss.name).build(recipe.loss.options, class_counts)
+    except ValueError as error:
+        raise UserError(f"loss {recipe.loss.name}: {error}") from None
+    with torch.random.fork_rng([]):
+        torch.manual_seed(generator(seed, "network").initial_seed())
+        network = method_module("networks", recipe.network.name).build(
+            recipe.network.options, channels, len(class_counts)
+        )
+    return nn.ModuleDict({"network": network, "loss": loss})
+
+
+def _phase(recipe: Recipe, training: Part, prepare: Callable[[Tensor], Tensor], where: torch.device) -> Phase:
+    """The one phase of a recipe."""
+    indices = method_module("samplers", recipe.sampler.name).indices
+
+    def sampler(labels: Tensor, generator: torch.Generator, progress: float) -> Tensor:
+        found: Tensor = indices(labels, generator, progress, recipe.sampler.options)
+        return found
+
+    return Phase(
+        name="train",
+        images=training.images.to(where),
+        labels=training.labels,
+        samplers=[sampler],
+        augment=lambda images, generator: augment(images, recipe.augmentation, generator),
+        normalise=prepare,
+        step=supervised,
+        batch_size=recipe.batch_size,
+        length=recipe.schedule,
+        learning_rate=recipe.learning_rate,
+        optimiser=recipe.optimiser,
+        progress=recipe.progress,
+    )
+
+
+def _same(one: Part, other: Part) -> bool:
+    """Whether two parts are the same images, as validation and test are with `validation: test`."""
+    return one.images.shape == other.images.shape and torch.equal(one.images, other.images)

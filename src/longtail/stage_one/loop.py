@@ -1,0 +1,347 @@
+"""The one training loop. A method is a small object that the loop asks; none has a case of its own here.
+
+A training is a list of phases. A phase says which images an epoch is made of (samplers: one, or two for
+methods that see two batches a step), how they are augmented and transformed, what a step computes, and
+how long and fast it learns. Everything that training changes lives in the modules and the optimiser, and
+random numbers come from generators that are keyed by phase and epoch; so a checkpoint is those tensors
+and three counters, and a training that was killed goes on to bit-identical results.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from longtail.errors import UserError
+from longtail.params import Optimiser
+from longtail.random import generator
+from longtail.schedules import LearningRate, Length
+from longtail.stage_one import checkpoint
+
+Row = dict[str, Any]
+
+
+class Batch(NamedTuple):
+    """Normalised images (B, C, H, W) with weighted pairs of labels.
+
+    An image counts with `weight` (B,) or 0-d for its class in `labels` (B,) and with 1 - weight for that in
+    `others` (B,). Where both are None, as in a batch that no transform has mixed, `labels` is all.
+    """
+
+    images: Tensor
+    labels: Tensor
+    others: Tensor | None = None
+    weight: Tensor | None = None
+
+
+class Outcome(NamedTuple):
+    """What a step tells the loop: the loss to descend (0-d) and how many images were right (0-d, int64)."""
+
+    loss: Tensor
+    correct: Tensor
+
+
+class Step(Protocol):
+    """Computes the loss of one step; progress is a 0-d tensor in [0, 1] on the device."""
+
+    def __call__(self, modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
+        """The loss of one batch a sampler."""
+
+
+Sampler = Callable[[Tensor, torch.Generator, float], Tensor]
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+Transform = Callable[[Batch, torch.Generator], Batch]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One stretch of training with one optimiser.
+
+    Attributes:
+        name: as history.csv has it.
+        images: the training images, uint8 (N, C, H, W), on the device.
+        labels: their classes, int64 (N,), on the CPU.
+        samplers: which images an epoch consists of: (labels, generator, progress) -> N indices; each
+            sampler makes one batch of every step.
+        augment: a whole epoch of images, uint8 to uint8.
+        normalise: a batch, uint8 to float.
+        transforms: what mixes a batch, in order; usually none.
+        step: what is computed of a batch.
+        batch_size: images a batch; the last batch of an epoch may be smaller.
+        length: epochs or iterations.
+        learning_rate: by step.
+        optimiser: the other settings of stochastic gradient descent.
+        progress: whether the progress that step and samplers see moves by "step" or by "epoch" (then it is
+            the number of finished epochs / epochs, so 0 in the first).
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    samplers: Sequence[Sampler]
+    augment: Augment
+    normalise: Callable[[Tensor], Tensor]
+    transforms: Sequence[Transform] = ()
+    step: Step
+    batch_size: int
+    length: Length
+    learning_rate: LearningRate
+    optimiser: Optimiser
+    progress: Literal["epoch", "step"]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of a whole epoch."""
+        return math.ceil(len(self.labels) / self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the phase."""
+        return self.length.steps(self.steps_per_epoch)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the phase; the last one is cut short where iterations end inside it."""
+        return math.ceil(self.steps / self.steps_per_epoch)
+
+    def progress_at(self, step: int) -> float:
+        """Share of the phase that is done before a step, counted from 0; in [0, 1)."""
+        if self.progress == "step":
+            return step / self.steps
+        return (step // self.steps_per_epoch) / self.epochs
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        return self.learning_rate.at(step, self.length, self.steps_per_epoch)
+
+
+@dataclass
+class State:
+    """How far a training is.
+
+    Attributes:
+        phase: number of the present phase, from 0.
+        epoch: finished epochs of that phase.
+        history: a row an epoch.
+        images: images trained on.
+        seconds: time it took, evaluation left out; over all processes that shared the training.
+    """
+
+    phase: int = 0
+    epoch: int = 0
+    history: list[Row] = field(default_factory=list)
+    images: int = 0
+    seconds: float = 0.0
+
+
+def supervised(modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
+    """The step of every recipe with one network and one loss: loss(network(images), labels)."""
+    (batch,) = batches
+    logits = modules["network"](batch.images).float()
+    loss = modules["loss"]
+    if batch.others is None or batch.weight is None:
+        value = loss(logits, batch.labels, progress)
+    else:
+        value = loss(logits, batch.labels, progress, batch.weight)
+        value = value + loss(logits, batch.others, progress, 1 - batch.weight)
+    return Outcome(value, (logits.detach().argmax(dim=1) == batch.labels).sum())
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """bfloat16 where it is safe for "bf16", nothing for "float32"."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def train(
+    phases: Sequence[Phase],
+    modules: nn.ModuleDict,
+    *,
+    seed: int,
+    precision: str,
+    environment: str = "",
+    path: Path | None = None,
+    evaluate: Callable[[], dict[str, float | None]] | None = None,
+    evaluate_every: int = 0,
+    report: Callable[[Row, State], None] | None = None,
+) -> State:
+    """Train the modules in place, phase after phase.
+
+    Args:
+        phases: at least one.
+        modules: everything that a step uses, on the device; what is to survive a kill is a parameter or
+            a buffer of these.
+        seed: of every random number.
+        precision: "bf16" or "float32".
+        environment: what bit-identical results depend on, e.g. processor and versions; a checkpoint of
+            another environment is not resumed.
+        path: the checkpoint, read at the start and written after an epoch once
+            LONGTAIL_CHECKPOINT_SECONDS (5) have passed since the last; None: no checkpoints.
+        evaluate: columns for the history, asked every `evaluate_every` epochs and after the last one of
+            all phases.
+        evaluate_every: in epochs; 0: after the last one only.
+        report: told every row, those of a resumed training's past first.
+
+    Returns:
+        The state at the end; nothing is selected, the modules are those of the last epoch.
+
+    Raises:
+        UserError: if the loss stops being a finite number.
+    """
+    device = phases[0].images.device
+    found = _resume(path, modules, environment) if path else None
+    state, momentum = found if found else (State(), {})
+    for number, row in enumerate(state.history, 1):
+        if report:
+            report(row, State(history=state.history[:number]))
+    patience = float(os.environ.get("LONGTAIL_CHECKPOINT_SECONDS", "5"))
+    written = time.monotonic()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        while state.phase < len(phases):
+            phase = phases[state.phase]
+            optimiser, rate = _optimiser(phase, modules, momentum)
+            while state.epoch < phase.epochs:
+                row = _epoch(phase, modules, optimiser, rate, seed, precision, state)
+                state.epoch += 1
+                last = state.epoch == phase.epochs and state.phase == len(phases) - 1
+                due = bool(evaluate_every) and state.epoch % evaluate_every == 0
+                if evaluate and (due or last):
+                    modules.eval()
+                    row |= evaluate()
+                state.history.append(row)
+                if path and (time.monotonic() - written >= patience or last):
+                    _checkpoint(path, modules, optimiser, state, environment)
+                    written = time.monotonic()
+                if report:
+                    report(row, state)
+            state.phase, state.epoch, momentum = state.phase + 1, 0, {}
+    return state
+
+
+def _epoch(
+    phase: Phase,
+    modules: nn.ModuleDict,
+    optimiser: torch.optim.Optimizer,
+    rate: Tensor,
+    seed: int,
+    precision: str,
+    state: State,
+) -> Row:
+    """Train one epoch; its row of the history."""
+    started = time.perf_counter()
+    device = phase.images.device
+    key = (phase.name, state.epoch)
+    first = state.epoch * phase.steps_per_epoch
+    steps = range(first, min(first + phase.steps_per_epoch, phase.steps))
+    size = phase.batch_size
+    torch.manual_seed(generator(seed, "global", *key).initial_seed())  # for layers such as dropout
+
+    streams = []
+    for number, sampler in enumerate(phase.samplers):
+        chosen = sampler(phase.labels, generator(seed, "sampler", *key, number), phase.progress_at(first))
+        chosen = chosen[: len(steps) * size]
+        images = phase.augment(phase.images[chosen.to(device)], generator(seed, "augment", *key, number))
+        labels = phase.labels[chosen].to(device)
+        streams.append((torch.split(images, size), torch.split(labels, size)))
+    mixing = generator(seed, "transform", *key)
+
+    # Moved once an epoch: a copy to the device in the step loop would make the host wait.
+    rates = torch.tensor([phase.rate_at(step) for step in steps], dtype=torch.float32, device=device)
+    progress = torch.tensor([phase.progress_at(step) for step in steps], dtype=torch.float32, device=device)
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    seen = 0
+
+    modules.train()
+    for index in range(len(steps)):
+        batches = [Batch(phase.normalise(images[index]), labels[index]) for images, labels in streams]
+        for transform in phase.transforms:
+            batches = [transform(batch, mixing) for batch in batches]
+        rate.copy_(rates[index])
+        with autocast(device, precision):
+            outcome = phase.step(modules, batches, progress[index])
+        optimiser.zero_grad(set_to_none=True)
+        outcome.loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        loss += outcome.loss.detach() * len(batches[0].labels)
+        correct += outcome.correct
+        seen += len(batches[0].labels)
+
+    mean_loss, accuracy = (torch.stack([loss, correct.double()]) / seen).tolist()  # the epoch's one wait
+    state.images += seen
+    state.seconds += time.perf_counter() - started
+    if not math.isfinite(mean_loss):
+        raise UserError(
+            f"the loss is not finite at epoch {state.epoch + 1}; lower learning_rate.peak "
+            f"(it is {phase.learning_rate.peak:g}) or lengthen learning_rate.warmup"
+        )
+    return {
+        "phase": phase.name,
+        "epoch": state.epoch + 1,
+        "step": steps.stop,
+        "learning_rate": phase.rate_at(steps[-1]),
+        "progress": phase.progress_at(steps[-1]),
+        **_curves(modules, progress[-1]),
+        "train_loss": mean_loss,
+        "train_accuracy": accuracy,
+    }
+
+
+def _curves(modules: nn.ModuleDict, progress: Tensor) -> Row:
+    """What the loss has to show of itself, from its method `curves(progress)`; most have none."""
+    show = getattr(modules["loss"], "curves", None) if "loss" in modules else None
+    return {name: float(value) for name, value in show(progress).items()} if show else {}
+
+
+def _optimiser(
+    phase: Phase, modules: nn.ModuleDict, momentum: dict[str, Tensor]
+) -> tuple[torch.optim.Optimizer, Tensor]:
+    """The optimiser of a phase with the momentum it had, and the tensor that it reads its rate from."""
+    parameters = {name: p for name, p in modules.named_parameters() if p.requires_grad}
+    rate = torch.zeros((), device=phase.images.device)
+    optimiser = torch.optim.SGD(
+        parameters.values(),
+        lr=rate,
+        momentum=phase.optimiser.momentum,
+        weight_decay=phase.optimiser.weight_decay,
+        nesterov=phase.optimiser.nesterov,
+        fused=True,
+    )
+    for name, buffer in momentum.items():
+        parameter = parameters[name]
+        optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+    return optimiser, rate
+
+
+def _checkpoint(
+    path: Path, modules: nn.ModuleDict, optimiser: torch.optim.Optimizer, state: State, environment: str
+) -> None:
+    tensors = {f"modules.{name}": tensor for name, tensor in modules.state_dict().items()}
+    for name, parameter in modules.named_parameters():
+        buffer = optimiser.state[parameter].get("momentum_buffer") if parameter in optimiser.state else None
+        if buffer is not None:
+            tensors[f"momentum.{name}"] = buffer
+    checkpoint.write(path, tensors, {**asdict(state), "environment": environment})
+
+
+def _resume(path: Path, modules: nn.ModuleDict, environment: str) -> tuple[State, dict[str, Tensor]] | None:
+    """State and momentum of the checkpoint, whose tensors go into the modules; None: begin at the start."""
+    found = checkpoint.read(path)
+    if found is None:
+        return None
+    tensors, state = found
+    if (was := state.pop("environment")) != environment:
+        checkpoint.discard(path, f"of another environment ({was}, here {environment})")
+        return None
+    parts: dict[str, dict[str, Tensor]] = {"modules": {}, "momentum": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    modules.load_state_dict(parts["modules"])
+    return State(**state), parts["momentum"]

@@ -1,0 +1,198 @@
+"""Stage two: a classifier on frozen features. A method is a module here, a function from features to one."""
+
+import csv
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from longtail.device import describe, device, set_up
+from longtail.errors import UserError
+from longtail.evaluation import metrics
+from longtail.job import Job
+from longtail.params import StageTwoSettings
+from longtail.progress import Progress
+from longtail.settings import method_module
+from longtail.split import read_counts
+
+Report = Callable[[int, int, str], None]  # epochs done, epochs in all, a note
+
+
+@dataclass(frozen=True)
+class FeatureData:
+    """What a method learns from.
+
+    Attributes:
+        views: features of the training images, one row an image and view, float32 (V, N, d), >= 0 after a
+            ReLU; V = 1 and the clean features where no augmented views were made.
+        view_logits: stage one's logits of the same, (V, N, C).
+        labels: int64 (N,).
+        class_counts: training images of each class, int64 (C,).
+        clean: features of the training images without augmentation, (N, d).
+        validation, validation_labels: clean features (M, d) and labels (M,) of the validation images.
+        head_weight, head_bias: stage one's classifier, (C, d) and (C,).
+    """
+
+    views: Tensor
+    view_logits: Tensor
+    labels: Tensor
+    class_counts: Tensor
+    clean: Tensor
+    validation: Tensor
+    validation_labels: Tensor
+    head_weight: Tensor
+    head_bias: Tensor
+
+    def to(self, device: torch.device) -> "FeatureData":
+        """The same on a device."""
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A classifier: logits = W tukey(x) + b.
+
+    Attributes:
+        weight, bias: (C, d) and (C,).
+        tukey: lambda of Tukey's ladder, applied to features before the linear map; 1 is none.
+        history: one row an epoch; every row has the same keys. No times: they would differ between runs.
+        tensors: what else is worth keeping, by name (e.g. confidences).
+    """
+
+    weight: Tensor
+    bias: Tensor
+    tukey: float = 1.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits (M, C) of clean features (M, d)."""
+        return F.linear(tukey(features, self.tukey), self.weight, self.bias)
+
+
+TUKEY_OFFSET = 1e-6
+
+
+def tukey(features: Tensor, power: float) -> Tensor:
+    """Tukey's ladder of powers: x^lambda, or log(x + 1e-6) for lambda = 0; x >= 0, any shape.
+
+    The offset is ours: features behind a ReLU are often exactly 0, whose logarithm is minus infinity.
+
+    Raises:
+        ValueError: if lambda is not 1 and a feature is negative.
+    """
+    if power == 1:
+        return features
+    if features.numel() and bool((features < 0).any()):
+        raise ValueError("Tukey's ladder needs features >= 0, such as those behind a ReLU; set lambda to 1")
+    return (features + TUKEY_OFFSET).log() if power == 0 else features**power
+
+
+def class_accuracy(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Share of each class's samples that are classified rightly, float32 (C,); nan for one without samples."""
+    hits = labels[logits.argmax(1) == labels]
+    return torch.bincount(hits, minlength=classes) / torch.bincount(labels, minlength=classes)
+
+
+def selection_classes(labels: Tensor, classes: int) -> Tensor:
+    """Which classes count in a class-mean score by which something is selected, bool (C,).
+
+    Those with as many validation images as any class has: the mean over classes that have fewer would
+    weigh single images unequally, and a class with none has no accuracy.
+    """
+    images = torch.bincount(labels, minlength=classes)
+    return (images == images.max()) & (images > 0)
+
+
+def compute(job: Job) -> None:
+    """Fit the method of `job.settings` on the features, and measure it on test and validation images.
+
+    Writes classifier.safetensors (weight, bias, tukey and the method's own tensors),
+    predictions.safetensors, history.csv (a row an epoch; no rows for a method that trains nothing) and
+    metrics.json.
+    """
+    settings: StageTwoSettings = job.settings
+    where = device()
+    set_up(where)
+    features, split = job.inputs["features"], job.inputs["split"]
+    data = read_features(features, split)
+    classes = len(data.class_counts)
+    fit: Callable[..., Fitted] = method_module("stage_two", settings.method.name).fit
+    with ExitStack() as stack:
+        bars: list[Progress] = []
+
+        def report(done: int, total: int, note: str) -> None:
+            if not bars:
+                bars.append(stack.enter_context(job.progress(total, "epoch")))
+            bars[0].to(done, note)
+
+        try:
+            fitted = fit(data.to(where), settings.method.options, settings.seed, report)
+        except ValueError as error:
+            raise UserError(f"{job.run}: {error}") from None
+
+    parts = {name: load_file(features / f"{name}.safetensors") for name in ("test", "validation")}
+    logits = {name: fitted.logits(part["features"].to(where)).cpu() for name, part in parts.items()}
+    test, validation = parts["test"], parts["validation"]
+    save_file(
+        {
+            "weight": fitted.weight.cpu().contiguous(),
+            "bias": fitted.bias.cpu().contiguous(),
+            "tukey": torch.tensor(fitted.tukey),
+            **{name: tensor.cpu().contiguous() for name, tensor in fitted.tensors.items()},
+        },
+        job.folder / "classifier.safetensors",
+    )
+    save_file(
+        {
+            "logits": logits["test"],
+            "labels": test["labels"],
+            "samples": test["samples"],
+            "validation_logits": logits["validation"],
+            "validation_labels": validation["labels"],
+        },
+        job.folder / "predictions.safetensors",
+    )
+    measured = {
+        name: metrics(logits[name], part["labels"], data.class_counts)
+        for name, part in parts.items()
+        if len(part["labels"])
+    }
+    selection = selection_classes(validation["labels"], classes)
+    if selection.any():
+        accuracy = class_accuracy(logits["validation"], validation["labels"], classes)
+        measured["validation"]["selection_accuracy"] = float(accuracy[selection].mean())
+    (job.folder / "metrics.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
+    with (job.folder / "history.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(
+            file, list(fitted.history[0]) if fitted.history else ["epoch"], lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(fitted.history)
+    job.facts.update(
+        device=describe(where),
+        classes_left_out_of_selection=(~selection).nonzero().flatten().tolist(),
+    )
+
+
+def read_features(folder: Path, split: Path) -> FeatureData:
+    """What the step `features` wrote, as a method reads it."""
+    views, head = load_file(folder / "views.safetensors"), load_file(folder / "head.safetensors")
+    validation = load_file(folder / "validation.safetensors")
+    return FeatureData(
+        views=views["features"],
+        view_logits=views["logits"],
+        labels=views["labels"],
+        class_counts=read_counts(split),
+        clean=load_file(folder / "train.safetensors")["features"],
+        validation=validation["features"],
+        validation_labels=validation["labels"],
+        head_weight=head["weight"],
+        head_bias=head["bias"],
+    )

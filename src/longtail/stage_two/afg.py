@@ -1,0 +1,395 @@
+"""Adaptive Feature Generator (AFG) with knowledge distillation: stage two of GLAG (Zhang and Xiang 2022).
+
+Before every epoch a tail class draws features from Gaussians that are calibrated by the larger classes
+nearest to each of its own samples, as far as the class's confidence c_y goes:
+
+    d_ij = ||x~_i - mu_j||_2 for n_j > n_{y_i};  S_i = the k classes with the smallest d_ij    (7)
+    w_ij = (n_j / d_ij) / sum_{l in S_i} (n_l / d_il)                                         (10)
+    mu'_i    = (1 - c_y) x~_i    + c_y sum_j w_ij mu_j                                         (8)
+    Sigma'_i = (1 - c_y) Sigma_y + c_y sum_j w_ij Sigma_j + alpha I                            (9)
+
+and every other class from N(mu_c, Sigma_c), so many that all classes have as many features as the largest
+has images. A linear classifier trains on real and generated features mixed, held near stage one's on
+classes that are not tail (11), and c_y follows the class's validation accuracy.
+
+The forms of (8) to (10) are our reading; the paper's equations are not to be had. What it leaves open is a
+key of the settings. What is no key:
+
+- n_j counts images. Means and covariances are over all views of the class's images.
+- The real features of generation epoch e are view e mod V of every image, and generated features start
+  from the same view. A class's draws start from its images in turn, in a new random order every epoch,
+  so each image is used equally often, give or take one.
+- Where fewer than k classes are larger, all of these are S_i. The largest classes have none that is
+  larger and draw nothing, whatever `tail_max` says; so they are not tail classes.
+- d_ij = 0, a sample on a class mean, counts as 1e-12: that class has all the weight.
+- gamma(t) of (11) takes t / T = finished epochs / epochs, as in stage one.
+- Terms (11) are averaged over the whole batch, a tail sample's distillation being 0.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from longtail.random import generator
+from longtail.schedules import Gamma, LearningRate, Power
+from longtail.settings import Settings as BaseSettings
+from longtail.stage_two import FeatureData, Fitted, Report, class_accuracy, selection_classes, tukey
+from longtail.stage_two.gaussian import CHUNK, ClassGaussians
+from longtail.stage_two.linear import LinearTraining, fresh_head
+
+
+class Confidence(BaseSettings):
+    """The confidence c_y of each tail class, and how it moves after an epoch."""
+
+    initial: float = Field(0.4, ge=0, le=1)  # [paper] 0.4 in section 5.3.2, 0.6 in 5.1.2
+    update: Literal["adaptive", "fixed"] = "adaptive"  # [paper] adaptive; fixed needs no validation image
+    step: float = Field(0.05, ge=0, le=1)  # [ours]
+    minimum: float = Field(0.0, ge=0, le=1)  # [ours]
+    maximum: float = Field(1.0, ge=0, le=1)  # [ours]
+    # [ours] what the accuracy is compared with: the epoch before (at first stage one), or always stage one
+    baseline: Literal["previous", "stage_one"] = "previous"
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Confidence":
+        if not self.minimum <= self.initial <= self.maximum:
+            bounds = f"minimum {self.minimum:g} and maximum {self.maximum:g}"
+            raise ValueError(f"initial {self.initial:g} is not between {bounds}")
+        return self
+
+
+class Tukey(BaseSettings):
+    """Tukey's ladder of powers, x~ = x^lambda (log x for lambda = 0)."""
+
+    power: float = Field(1.0, ge=0, alias="lambda")  # [ours] the paper's value is lost; Free Lunch 0.5
+    apply: Literal["all", "tail"] = "all"  # [ours] all features; the paper: tail classes' training features
+    statistics: Literal["after", "before"] = "after"  # [ours] means and covariances; TailCalib: before
+
+    def resolved(self, hashed: bool = False) -> dict[str, Any]:
+        """With lambda, which is no name in Python, as params.yaml has it."""
+        return {"lambda": self.power, "apply": self.apply, "statistics": self.statistics}
+
+
+class Distillation(BaseSettings):
+    """Knowledge distillation from stage one's classifier on classes that are not tail (11)."""
+
+    on: Literal["all", "real", "none"] = "all"  # [ours] real and generated features, or real ones only
+    temperature: float = Field(1.0, gt=0)  # [ours]
+    scale: Literal["none", "squared_temperature"] = "none"  # [ours] Hinton et al. 2015 multiply by its square
+    mixing: Literal["add", "convex"] = "add"  # [ours] CE + gamma KL, or (1 - gamma) CE + gamma KL
+    gamma: Gamma = Power()  # [paper] that of the loss of stage one; a = 1, b = 2 are ours
+
+    @model_validator(mode="after")
+    def _convex(self) -> "Distillation":
+        if self.mixing == "convex" and self.gamma.a > 1:
+            raise ValueError(f"mixing convex needs gamma.a <= 1, not {self.gamma.a:g}")
+        return self
+
+
+class Settings(BaseSettings):
+    """All of the generator, the classifier and its optimiser."""
+
+    generation_epochs: int = Field(40, ge=1)  # [paper]
+    k: int = Field(2, ge=1)  # [paper] 2 or 3
+    alpha: float = Field(0.0, ge=0)  # [paper] 0 or 0.1
+    # [ours] alpha I; Free Lunch's and TailCalib's code adds alpha to every entry of the covariance
+    alpha_mode: Literal["identity", "ones"] = "identity"
+    tail_max: int = Field(100, ge=0)  # [ours] tail classes have at most this many training images
+    weight_size: Literal["count", "log_count"] = "count"  # [ours] n_j or log n_j in (10)
+    distance_power: Literal[1, 2] = 1  # [ours] d or d^2 in (10)
+    # [ours] (9) as above, or sum_j w_ij Sigma_j + alpha I whatever c_y is, as Free Lunch and TailCalib
+    covariance: Literal["mixed", "neighbours"] = "mixed"
+    confidence: Confidence = Confidence()
+    tukey: Tukey = Tukey()
+    kd: Distillation = Distillation()
+    init: Literal["stage_one", "random"] = "stage_one"  # [ours] TailCalibX: stage one's weights
+    batch_size: int = Field(128, ge=1)  # [ours]
+    learning_rate: LearningRate = LearningRate(peak=0.01)  # [paper] cosine over all steps; peak is ours
+    momentum: float = Field(0.9, ge=0, lt=1)  # [paper]
+    weight_decay: float = Field(5e-4, ge=0)  # [paper]
+
+    @model_validator(mode="after")
+    def _stage_one_saw_untransformed_features(self) -> "Settings":
+        if self.tukey.power != 1:
+            needs = f"needs tukey.lambda 1, not {self.tukey.power:g}: stage one saw untransformed features"
+            if self.init == "stage_one":
+                raise ValueError(f"init stage_one {needs}; or set init: random")
+            if self.kd.on == "all":
+                raise ValueError(f"kd.on all {needs}; or set kd.on: real or none")
+        return self
+
+
+def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> Fitted:
+    """Train a classifier on real and generated features, generated anew before every epoch.
+
+    The history has the mean loss, the number of generated features, gamma, the mean accuracy of the
+    classes with a full number of validation images (nan without any) and the mean confidence of the tail
+    classes (nan without any). `tensors`: confidences (epochs + 1, C), the first row before training and
+    nan for classes that are not tail; tail, bool (C,).
+    """
+    views, images, dimensions = data.views.shape
+    where, classes = data.views.device, len(data.class_counts)
+    counts, labels = data.class_counts, data.labels
+    tail = tail_classes(counts, settings.tail_max)
+    features = _transformed(data, tail, settings.tukey)
+    gaussians = ClassGaussians(
+        (data.views if settings.tukey.statistics == "before" else features).flatten(0, 1),
+        labels.repeat(views),
+        classes,
+    )
+    generate = FeatureGenerator(features, labels, counts, tail, gaussians, settings)
+    all_labels = torch.cat([labels, generate.labels])
+    if settings.init == "random":
+        weight, bias = fresh_head(classes, dimensions, generator(seed, "stage_two", "init"))
+        weight, bias = weight.to(where), bias.to(where)
+    else:
+        weight, bias = data.head_weight, data.head_bias
+    training = LinearTraining(weight, bias, settings, settings.generation_epochs, len(all_labels))
+
+    confidence = torch.full((classes,), settings.confidence.initial, device=where)
+    selection = selection_classes(data.validation_labels, classes)
+    baseline = class_accuracy(
+        F.linear(data.validation, data.head_weight, data.head_bias), data.validation_labels, classes
+    )
+    validation = (
+        data.validation if settings.tukey.apply == "tail" else tukey(data.validation, settings.tukey.power)
+    )
+    confidences, history = [confidence], []
+    taught = ~tail[all_labels]
+    if settings.kd.on == "real":
+        taught[images:] = False
+    for epoch in range(settings.generation_epochs):
+        view = epoch % views
+        generated = generate(view, confidence, generator(seed, "stage_two", "generate", epoch))
+        inputs = torch.cat([features[view], generated])
+        gamma = settings.kd.gamma(torch.tensor(epoch / settings.generation_epochs, device=where))
+
+        loss = _loss(data, inputs, view, all_labels, taught, gamma, settings.kd)
+        order = torch.randperm(len(inputs), generator=generator(seed, "stage_two", "order", epoch))
+        mean = training.epoch(inputs, order.to(where), loss)
+        accuracy = class_accuracy(training.logits(validation), data.validation_labels, classes)
+        if settings.confidence.update == "adaptive":
+            confidence = updated_confidence(confidence, accuracy, baseline, settings.confidence)
+        if settings.confidence.baseline == "previous":
+            baseline = accuracy
+        confidences.append(confidence)
+        history.append(
+            {
+                "epoch": epoch + 1,
+                "loss": mean,
+                "generated": len(generated),
+                "gamma": float(gamma),
+                "validation": float(accuracy[selection].mean()),
+                "confidence": float(confidence[tail].mean()),
+            }
+        )
+        progress(epoch + 1, settings.generation_epochs, f"loss {mean:.3f}")
+    weight, bias = training.result()
+    return Fitted(
+        weight=weight,
+        bias=bias,
+        tukey=1.0 if settings.tukey.apply == "tail" else settings.tukey.power,
+        history=history,
+        tensors={"confidences": torch.stack(confidences).where(tail, torch.nan), "tail": tail},
+    )
+
+
+def _loss(
+    data: FeatureData,
+    inputs: Tensor,
+    view: int,
+    labels: Tensor,
+    taught: Tensor,
+    gamma: Tensor,
+    settings: Distillation,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of a batch of an epoch's rows: first the real features of a view, then the generated ones."""
+
+    def plain(logits: Tensor, rows: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels[rows])
+
+    def distilled(logits: Tensor, rows: Tensor) -> Tensor:
+        images = len(data.labels)
+        teacher = torch.where(
+            (rows < images).unsqueeze(1),
+            data.view_logits[view][rows.clamp(max=images - 1)],
+            F.linear(inputs[rows], data.head_weight, data.head_bias),  # of generated features
+        )
+        return distillation_loss(logits, labels[rows], teacher, taught[rows], gamma, settings)
+
+    return plain if settings.on == "none" else distilled
+
+
+def tail_classes(class_counts: Tensor, tail_max: int) -> Tensor:
+    """Classes with at most `tail_max` training images and a larger class to learn from, bool (C,)."""
+    return (class_counts <= tail_max) & (class_counts < class_counts.max())
+
+
+@dataclass(frozen=True)
+class Support:
+    """The classes that a sample learns from.
+
+    Attributes:
+        classes: S_i, nearest first, int64 (M, k).
+        weights: w_ij, (M, k); a row sums to 1, or is 0 for a sample of a largest class. Where fewer than
+            k classes are larger, the rest of the row has weight 0.
+    """
+
+    classes: Tensor
+    weights: Tensor
+
+
+def support(
+    features: Tensor, labels: Tensor, means: Tensor, class_counts: Tensor, settings: Settings
+) -> Support:
+    """The k nearest larger classes of each sample (7), and their weights (10).
+
+    Args:
+        features: x~, (M, d).
+        labels: int64 (M,).
+        means: mu, (C, d).
+        class_counts: n, int64 (C,).
+        settings: k, weight_size and distance_power.
+    """
+    k = min(settings.k, len(class_counts))
+    classes, weights = [], []
+    step = max(1, CHUNK // len(class_counts))
+    sizes = class_counts.double().log() if settings.weight_size == "log_count" else class_counts.double()
+    for own, own_labels in zip(torch.split(features, step), torch.split(labels, step), strict=True):
+        distance = torch.cdist(own.double(), means.double())
+        larger = class_counts > class_counts[own_labels].unsqueeze(1)
+        nearest, found = distance.where(larger, torch.inf).topk(k, largest=False)
+        share = sizes[found] / nearest.clamp_min(1e-12) ** settings.distance_power  # 0 where infinite
+        classes.append(found)
+        weights.append((share / share.sum(1, keepdim=True).clamp_min(1e-300)).float())
+    return Support(torch.cat(classes), torch.cat(weights))
+
+
+class FeatureGenerator:
+    """Draws an epoch's features: for each class as many as it has images less than the largest.
+
+    Args:
+        features: x~ of all views, (V, N, d).
+        labels: int64 (N,).
+        class_counts: images of each class, int64 (C,).
+        tail: bool (C,).
+        gaussians: of the classes.
+        settings: of the method.
+
+    Attributes:
+        labels: classes of the generated features, int64 (G,), the same in every epoch.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        class_counts: Tensor,
+        tail: Tensor,
+        gaussians: ClassGaussians,
+        settings: Settings,
+    ) -> None:
+        self.features, self.counts, self.gaussians, self.settings = (
+            features,
+            class_counts,
+            gaussians,
+            settings,
+        )
+        gaps = class_counts.max() - class_counts
+        self.labels = torch.repeat_interleave(torch.arange(len(gaps), device=gaps.device), gaps)
+        # the number of each draw among its class's, from 0
+        first = gaps.cumsum(0) - gaps
+        self._turn = torch.arange(len(self.labels), device=gaps.device) - first[self.labels]
+        self._calibrated = tail[self.labels].nonzero().flatten()
+        self._image_labels = labels
+        self._rows = tail[labels].nonzero().flatten()  # images of tail classes
+        self._supports = [
+            support(view[self._rows], labels[self._rows], gaussians.means, class_counts, settings)
+            for view in features
+        ]
+        self._row_of_image = torch.zeros_like(labels)
+        self._row_of_image[self._rows] = torch.arange(len(self._rows), device=labels.device)
+
+    def __call__(self, view: int, confidence: Tensor, random: torch.Generator) -> Tensor:
+        """Features (G, d) from view `view` under confidences c (C,); normals from a CPU generator."""
+        settings, labels = self.settings, self.labels
+        source = self.sources(random)[self._calibrated]
+        own = labels[self._calibrated]
+        supports, row = self._supports[view], self._row_of_image[source]
+        neighbours, weights = supports.classes[row], supports.weights[row]
+        c = confidence[own].unsqueeze(1)
+
+        means = self.gaussians.means[labels]
+        recalled = (weights.unsqueeze(2) * self.gaussians.means[neighbours]).sum(1)
+        means[self._calibrated] = (1 - c) * self.features[view, source] + c * recalled
+
+        classes = labels.unsqueeze(1).repeat(1, 1 + neighbours.shape[1])
+        shares = torch.zeros(classes.shape, device=labels.device)
+        shares[:, 0] = 1
+        classes[self._calibrated, 1:] = neighbours
+        shares[self._calibrated] = (
+            torch.cat([1 - c, c * weights], 1) if settings.covariance == "mixed" else F.pad(weights, (1, 0))
+        )
+        drawn = self.gaussians.draw(means, classes, shares, random)
+        if settings.alpha:
+            width = 1 if settings.alpha_mode == "ones" else drawn.shape[1]
+            normals = torch.randn(len(own), width, generator=random).to(drawn.device)
+            drawn[self._calibrated] += settings.alpha**0.5 * normals
+        return drawn
+
+    def sources(self, random: torch.Generator) -> Tensor:
+        """The image that each draw starts from, int64 (G,): a class's images in turn, in random order."""
+        shuffled = torch.randperm(len(self._image_labels), generator=random).to(self._image_labels.device)
+        by_class = shuffled[torch.argsort(self._image_labels[shuffled], stable=True)]
+        first = self.counts.cumsum(0) - self.counts
+        return by_class[first[self.labels] + self._turn % self.counts[self.labels]]
+
+
+def distillation_loss(
+    logits: Tensor, labels: Tensor, teacher: Tensor, taught: Tensor, gamma: Tensor, settings: Distillation
+) -> Tensor:
+    """CE + gamma KL(softmax(teacher / T) || softmax(logits / T)) of taught samples (11), batch mean, 0-d.
+
+    Args:
+        logits, teacher: (B, C).
+        labels: int64 (B,).
+        taught: samples that distillation is for, bool (B,).
+        gamma: 0-d.
+        settings: temperature and how the two terms mix.
+    """
+    entropy = F.cross_entropy(logits, labels, reduction="none")
+    t = settings.temperature
+    divergence = F.kl_div(
+        (logits / t).log_softmax(1), (teacher / t).log_softmax(1), reduction="none", log_target=True
+    ).sum(1)
+    if settings.scale == "squared_temperature":
+        divergence = divergence * t**2
+    strength = gamma * taught
+    if settings.mixing == "convex":
+        entropy = (1 - strength) * entropy
+    return (entropy + strength * divergence).mean()
+
+
+def updated_confidence(
+    confidence: Tensor, accuracy: Tensor, baseline: Tensor, settings: Confidence
+) -> Tensor:
+    """c a step up where a class's validation accuracy is above its baseline, down where it is below.
+
+    All (C,). A class without validation images (accuracy nan) keeps its c.
+    """
+    move = (accuracy - baseline).sign().nan_to_num(0)
+    return (confidence + settings.step * move).clamp(settings.minimum, settings.maximum)
+
+
+def _transformed(data: FeatureData, tail: Tensor, settings: Tukey) -> Tensor:
+    """x~ of all views, (V, N, d)."""
+    if settings.power == 1:
+        return data.views
+    changed = tukey(data.views, settings.power)
+    if settings.apply == "all":
+        return changed
+    return torch.where(tail[data.labels].unsqueeze(1), changed, data.views)

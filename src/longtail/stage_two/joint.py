@@ -1,0 +1,13 @@
+"""Stage one's own classifier, as it is: the "joint" rows of Decoupling (Kang et al. 2020)."""
+
+from longtail.settings import Settings as BaseSettings
+from longtail.stage_two import FeatureData, Fitted, Report
+
+
+class Settings(BaseSettings):
+    """Nothing is trained, so there is nothing to set."""
+
+
+def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> Fitted:
+    """Stage one's weight and bias."""
+    return Fitted(weight=data.head_weight, bias=data.head_bias)

@@ -1,0 +1,145 @@
+"""Made-up finished runs of the five steps, for tests of tables and figures: shapes as in real ones."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from longtail.params import Groups, Recipe, Table
+from longtail.published_job import Cell, PublishedJob
+
+RECIPES = {
+    "ce": {"loss": {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 0.0}}},
+    "graloss": {"loss": {"name": "logit_adjusted", "gamma": {"form": "power", "a": 1.0, "b": 2.0}}},
+}
+METHODS = {
+    "CE": {"stage_one": "ce", "stage_two": "joint"},
+    "GraLoss": {"stage_one": "graloss", "stage_two": "joint"},
+    "CE + cRT": {"stage_one": "ce", "stage_two": "crt"},
+    "GLAG": {"stage_one": "graloss", "stage_two": "afg"},
+}
+ROWS = [
+    {"section": "End to end", "label": "CE", "method": "CE"},
+    {"section": "End to end", "label": "GraLoss", "method": "GraLoss", "printed": False},
+    {"section": "End to end", "label": "Focal"},
+    {"section": "End to end", "label": "LA"},
+    {"section": "Decoupled", "label": "cRT", "method": "CE + cRT", "printed": False},
+    {"section": "Decoupled", "label": "BBN"},
+    {"section": "Augmentation", "label": "GLAG", "method": "GLAG"},
+]
+GAIN = {"ce": 0.0, "graloss": 0.05, "joint": 0.0, "crt": 0.08, "afg": 0.12}
+EPOCHS = 40
+
+
+def counts(ratio: float, classes: int = 100, largest: int = 500) -> list[int]:
+    """The exponential profile."""
+    return [int(largest * (1 / ratio) ** (label / (classes - 1))) for label in range(classes)]
+
+
+def table(**changes: Any) -> Table:
+    """Table 2 with a few rows."""
+    block = {"caption": "Top-1 accuracy on CIFAR-100-LT", "printed": "glag_table2", "rows": ROWS}
+    return Table.model_validate(block | changes)
+
+
+def job(folder: Path, settings: Any, kind: str = "table", **changes: Any) -> PublishedJob:
+    """A job over made-up runs, which are written below the folder."""
+    ratios, seeds = changes.pop("ratios", (100.0,)), changes.pop("seeds", (0, 1, 2))
+    methods, facts = changes.pop("only", METHODS), changes.pop("facts", {})
+    size = changes.pop("size", {})
+    known: dict[str, Any] = {
+        "name": kind if kind != "table" else "table2",
+        "kind": kind,
+        "settings": settings,
+        "dataset": "cifar100",
+        "groups": Groups(),
+        "validation": "unused training images (+20 a class for selection)",
+        "cells": [
+            cell(folder / "runs", method, ratio, seed, facts, size)
+            for method in methods
+            for ratio in ratios
+            for seed in seeds
+        ],
+        "recipes": {name: Recipe.model_validate(recipe) for name, recipe in RECIPES.items()},
+        "methods": METHODS,
+        "folder": folder / "published",
+    }
+    result = PublishedJob(**(known | changes))
+    result.folder.mkdir(parents=True, exist_ok=True)
+    return result
+
+
+def cell(
+    root: Path, method: str, ratio: float, seed: int, facts: dict[str, Any], size: dict[str, int]
+) -> Cell:
+    """One cell with its runs; `facts` replaces what its run.json says."""
+    recipe, classifier = METHODS[method]["stage_one"], METHODS[method]["stage_two"]
+    train = counts(ratio, **size)
+    random = np.random.default_rng([seed, int(ratio), *method.encode()])
+    runs = {
+        "split": root / f"split-{ratio:g}",
+        "stage_one": root / f"{recipe}-{ratio:g}-{seed}",
+        "features": root / f"{recipe}-{ratio:g}-{seed}-features",
+        "stage_two": root / f"{method}-{ratio:g}-{seed}",
+    }
+    for run in runs.values():
+        run.mkdir(parents=True, exist_ok=True)
+    _lines(runs["split"] / "counts.csv", [
+        {"label": label, "name": f"class{label}", "train": n, "validation": 20, "test": 100}
+        for label, n in enumerate(train)
+    ])  # fmt: skip
+    _history(runs["stage_one"] / "history.csv", GAIN[recipe], random)
+    gain = GAIN[recipe] + GAIN[classifier]
+    shares = 0.16 * np.log(np.array(train)) - 0.22 + gain * np.linspace(-0.6, 1.8, len(train))
+    right = (100 * (shares + random.normal(0, 0.09, len(train)))).clip(0, 96).round()
+    metrics = {
+        "n": 100 * len(train),
+        "accuracy": float(right.sum() / (100 * len(train))),
+        "per_class": [float(value) / 100 for value in right],
+        "per_class_n": [100] * len(train),
+        "expected_calibration_error": float(random.uniform(0.1, 0.3)),
+    }
+    (runs["stage_two"] / "metrics.json").write_text(json.dumps({"test": metrics}), "utf-8")
+    tensors = {"weight": np.zeros((len(train), 64), np.float32)}
+    if classifier == "afg":
+        tensors |= _confidences(np.array(train), random)
+    save_file(tensors, runs["stage_two"] / "classifier.safetensors")
+    info = {
+        "facts": {"device": "NVIDIA H200", "precision": "bf16"} | facts.get(method, {}),
+        "packages": {"torch": "2.14.1"},
+        "settings": {"method": {"name": classifier}},
+    }
+    return Cell(method, f"exp{ratio:g}", ratio, seed, runs, dict.fromkeys(runs, info))
+
+
+def _history(file: Path, gain: float, random: np.random.Generator) -> None:
+    rows = []
+    for epoch in range(1, EPOCHS + 1):
+        progress = epoch / EPOCHS
+        measured = epoch % 5 == 0
+        rows.append({
+            "epoch": epoch, "step": 85 * epoch, "learning_rate": 0.1, "gamma": progress**2,
+            "train_loss": 3.6 - 2.2 * progress - gain + random.normal(0, 0.04),
+            "train_accuracy": 0.1 + 0.5 * progress,
+            "test_accuracy": 0.1 + (0.3 + gain) * progress + random.normal(0, 0.01) if measured else "",
+            "validation_accuracy": "",
+        })  # fmt: skip
+    _lines(file, rows)
+
+
+def _confidences(train: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
+    moves = random.choice([-1, 0, 1], (EPOCHS, len(train)), p=[0.3, 0.3, 0.4])
+    drift = np.where(train < 20, 0.01, -0.004) + 0.05 * moves
+    path = np.concatenate([np.full((1, len(train)), 0.4), 0.4 + drift.cumsum(0)]).clip(0, 1)
+    tail = train <= 100
+    return {"confidences": np.where(tail, path, np.nan).astype(np.float32), "tail": tail}
+
+
+def _lines(file: Path, rows: list[dict[str, Any]]) -> None:
+    with file.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

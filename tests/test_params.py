@@ -1,0 +1,111 @@
+"""params.yaml: what is wrong is said in one line with the key's path, before anything runs."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import yaml
+
+from longtail.errors import UserError
+from longtail.params import Params
+from longtail.settings import method_module, method_names, settings_of
+
+KINDS = ("networks", "losses", "samplers", "stage_two", "figures")
+
+
+@pytest.fixture
+def settings(root) -> dict[str, Any]:
+    return yaml.safe_load((root / "params.yaml").read_text())
+
+
+def set_key(settings: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split("/")
+    for parent in parents:
+        settings = settings[int(parent)] if isinstance(settings, list) else settings[parent]
+    settings[last] = value
+
+
+def test_the_projects_own_settings_are_valid(root):
+    params = Params.load(root / "params.yaml")
+    assert [row.label for row in params.tables["table2"].rows if row.method is not None]
+    for file in (root / "workflow" / "settings").glob("*.yaml"):
+        Params.load(file)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "line"),
+    [
+        ("sedes", [1], "sedes: unknown key"),
+        ("dataset", "cifar1000", "dataset: 'cifar1000' is unknown; there are cifar10, cifar100"),
+        ("imbalance", {"ratios": [100, 0.5]}, "imbalance.ratios[1]: 0.5 is below 1; a ratio is largest class"),
+        ("imbalance", {"profile": "natural", "ratios": [10]}, "ratios does not go with profile natural"),
+        ("imbalance", {"profile": "exponential"}, "profile exponential needs ratios"),
+        ("validation", "train", "validation.source: 'train': should be 'unused', 'holdout' or 'test'"),
+        ("seeds", [], "seeds"),
+        ("seeds", [1, 1], "seeds: [1, 1] names a seed twice"),
+        ("seeds", [-1], "seeds[0]: -1 is below 0"),
+        ("precision", "fp8", "precision: 'fp8': should be 'auto', 'bf16' or 'float32'"),
+        ("training/batch_size", 0, "training.batch_size: 0 is below 2"),
+        ("training/schedule", {"epochs": 3, "iterations": 4}, "give epochs or iterations, one of the two"),
+        ("training/network", {"name": "resnet999"}, "training.network: there is no 'resnet999'; there are"),
+        ("training/network", {"name": "resnet_cifar", "depth": 33}, "training.network.depth"),
+        ("stage_one/ce/loss", {"name": "logit_adjusted", "gama": 1}, "stage_one.ce.loss.gama: unknown key"),
+        ("stage_one/ce/los", 1, "stage_one.ce.los: unknown key"),
+        (
+            "stage_one/graloss/loss",
+            {"name": "logit_adjusted", "gamma": {"b": -2}},
+            "stage_one.graloss.loss.gamma.b: -2 must be above 0",
+        ),
+        ("stage_two/afg", {"kk": 2}, "stage_two.afg.kk: unknown key"),
+        ("stage_two/afg", {"alpha": -1}, "stage_two.afg.alpha: -1 is below 0"),
+        ("stage_two/magic", {}, "stage_two.magic: there is no 'magic'; there are"),
+        ("methods/GLAG", {"stage_one": "grass", "stage_two": "afg"}, "methods.GLAG.stage_one: 'grass' is not an"),
+        ("figures/gamma", {"colour": "red"}, "figures.gamma.colour: unknown key"),
+        ("groups", {"many_above": 10, "few_below": 20}, "groups: few_below must not exceed"),
+        ("features", {"views": -1}, "features.views: -1 is below 0"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_the_key(settings, path, value, line):
+    settings = deepcopy(settings)
+    set_key(settings, path, value)
+    with pytest.raises(UserError) as caught:
+        Params.read(settings)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_given_twice_is_an_error(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("dataset: digits\ndataset: cifar100\n")
+    with pytest.raises(UserError, match="dataset given twice"):
+        Params.load(file)
+
+
+def test_a_recipe_is_the_shared_training_with_its_own_blocks_in_place(settings):
+    settings["stage_one"]["ce"]["schedule"] = {"iterations": 13000}
+    params = Params.read(settings)
+    assert params.stage_one["ce"].schedule.iterations == 13000
+    assert params.stage_one["ce"].schedule.epochs is None
+    assert params.stage_one["graloss"].schedule.epochs == 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_settings_read_without_importing_the_method_are_the_methods_settings(kind):
+    assert method_names(kind), f"no method of kind {kind}"
+    for name in method_names(kind):
+        light, real = settings_of(kind, name), method_module(kind, name).Settings
+        assert light.model_json_schema() == real.model_json_schema()
+
+
+def test_reading_settings_and_planning_import_no_torch(root):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from longtail.params import Params; from longtail.plan import plan;"
+        f"plan(Params.load({str(root / 'params.yaml')!r}));"
+        "heavy = {'torch', 'torchvision', 'matplotlib', 'pandas', 'sklearn'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,166 @@
+"""A scaled-down copy of the project, built once by `dvc repro`, for scenarios to act on."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+TINY = """\
+dataset: digits
+imbalance: {profile: exponential, ratios: [10]}
+seeds: [0]
+precision: float32
+training:
+  network: {name: resnet_cifar, depth: 8, width: 8}
+  batch_size: 64
+  schedule: {epochs: 2}
+  learning_rate: {peak: 0.1}
+  augmentation: {crop: 1, flip: false, autoaugment: none, cutout: 0}
+  evaluate_every: 0
+stage_one:
+  ce:
+    loss: {name: logit_adjusted, gamma: {form: constant, a: 0.0}}
+  graloss:
+    loss: {name: logit_adjusted, gamma: {form: power, a: 1.0, b: 2.0}}
+features: {views: 2}
+stage_two:
+  joint: {}
+  crt: {epochs: 2}
+  afg: {generation_epochs: 2, alpha: 0.0}
+methods:
+  CE: {stage_one: ce, stage_two: joint}
+  cRT: {stage_one: ce, stage_two: crt}
+  GraLoss: {stage_one: graloss, stage_two: joint}
+  GLAG: {stage_one: graloss, stage_two: afg}
+tables:
+  table2:
+    caption: A scaled-down table
+    rows:
+      - {section: End to end, label: CE, method: CE}
+      - {section: End to end, label: GraLoss, method: GraLoss}
+      - {section: Decoupled, label: cRT, method: cRT}
+      - {section: Augmentation, label: GLAG, method: GLAG}
+figures:
+  gamma: {}
+"""
+
+
+@dataclass
+class Project:
+    """A work tree of the scaled-down project."""
+
+    path: Path
+
+    def run(self, *command: str, ok: bool = True, env: dict[str, str] | None = None) -> str:
+        """Run a command as a user would; its output, standard error included."""
+        environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+        environment |= {"GIT_CONFIG_GLOBAL": "/dev/null", "DVC_TEST": "true", **(env or {})}
+        done = subprocess.run(
+            command,
+            cwd=self.path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if ok:
+            assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
+        else:
+            assert done.returncode != 0, f"{' '.join(command)} should have failed\n{done.stdout}"
+        return done.stdout
+
+    def git(self, *words: str) -> str:
+        return self.run("git", "-c", "user.name=t", "-c", "user.email=t@t.t", *words)
+
+    def commit(self, message: str) -> None:
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", message)
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.path / file
+        text = path.read_text()
+        assert old in text, f"{old!r} is not in {file}"
+        path.write_text(text.replace(old, new))
+
+    def stored(self) -> dict[str, float]:
+        """Every finished run as STEP/RUN without its hash, with the time it was computed."""
+        store = self.path / ".longtail" / "store"
+        return {
+            f"{record.parent.parent.name}/{record.parent.name}": record.stat().st_mtime
+            for record in store.glob("*/*/run.json")
+        }
+
+    def table(self) -> str:
+        return (self.path / "results/table2.csv").read_text()
+
+    def nothing_to_do(self) -> bool:
+        return "Nothing to be done" in self.run("snakemake", "-n")
+
+
+def copy_sources(target: Path) -> None:
+    """The work tree as it is now, committed or not, without what git ignores."""
+    listing = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, listing.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("results/", "tests/")):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory) -> Project:
+    """The project after one `dvc repro`, committed, pushed to a local-folder remote. Not to be changed."""
+    project = Project(tmp_path_factory.mktemp("built") / "project")
+    project.path.mkdir()
+    copy_sources(project.path)
+    (project.path / "params.yaml").write_text(TINY)
+    project.git("init", "-q", "-b", "main")
+    project.commit("the project")
+    project.run("dvc", "remote", "add", "-q", "-d", "local", str(project.path.parent / "remote"))
+    project.run("dvc", "repro", "-q")
+    project.commit("results")
+    project.run("dvc", "push", "-q")
+    return project
+
+
+@pytest.fixture
+def project(built, tmp_path) -> Project:
+    """A copy of the built project that a test may change."""
+    shutil.copytree(built.path, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
+
+
+@pytest.fixture
+def clone(built, tmp_path) -> Project:
+    """A fresh clone after `dvc pull`, with shuffled time stamps and nothing of Snakemake's memory."""
+    subprocess.run(["git", "clone", "-q", str(built.path), str(tmp_path / "clone")], check=True)
+    project = Project(tmp_path / "clone")
+    project.run("dvc", "remote", "modify", "local", "url", str(built.path.parent / "remote"))
+    project.run("dvc", "pull", "-q")
+    shuffle_times(project.path)
+    return project
+
+
+def shuffle_times(folder: Path) -> None:
+    """Give every file of results/ and data/ a time that says nothing, some of them in the future."""
+    import random
+    import time
+
+    choose = random.Random(0)
+    for file in [*folder.glob("results/**/*"), *folder.glob("data/**/*")]:
+        if file.is_file() and not file.is_symlink():
+            when = time.time() + choose.uniform(-1e6, 1e4)
+            os.utime(file, (when, when))

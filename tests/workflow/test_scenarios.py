@@ -1,0 +1,336 @@
+"""Snakemake and DVC agree in every order of clone, edit, undo and switch; only what an edit touches runs."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from tests.workflow.conftest import Project, shuffle_times
+
+GRALOSS = {"stage_one", "features", "stage_two"}
+
+
+def new_runs(before: dict[str, float], after: dict[str, float]) -> set[str]:
+    """STEP/RUN of what was computed between two looks at the store."""
+    return {run for run, when in after.items() if before.get(run) != when}
+
+
+def steps(runs: set[str]) -> list[str]:
+    return sorted(run.split("/")[0] for run in runs)
+
+
+def test_one_repro_makes_everything_and_a_second_one_nothing(project):
+    assert (project.path / "results/table2.csv").is_file()
+    before = project.stored()
+    assert project.nothing_to_do()
+    out = project.run("dvc", "repro")
+    assert "Running stage" not in out, out
+    assert project.stored() == before
+    assert project.run("dvc", "status").strip().endswith("up to date.")
+
+
+def test_a_fresh_clone_after_dvc_pull_has_nothing_to_do(clone):
+    assert not (clone.path / ".snakemake").exists()
+    assert clone.nothing_to_do()
+    shuffle_times(clone.path)
+    out = clone.run("dvc", "repro")
+    assert clone.stored() == {}, out
+    assert clone.git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("alpha: 0.0", "alpha: 0.1", ["stage_two"]),
+        ("b: 2.0", "b: 3.0", ["features", "stage_one", "stage_two", "stage_two"]),
+    ],
+)
+def test_in_a_fresh_clone_an_edit_computes_exactly_the_runs_that_it_touches(clone, built, old, new, expected):
+    clone.edit("params.yaml", old, new)
+    clone.run("dvc", "repro")
+    assert steps(set(clone.stored())) == expected
+    assert all("graloss" in run for run in clone.stored())
+    assert clone.nothing_to_do()
+    edited = clone.table()
+    assert edited != built.table()
+    # and undone: nothing trains, and the table is the old one again
+    before = clone.stored()
+    clone.edit("params.yaml", new, old)
+    clone.run("dvc", "repro")
+    assert clone.stored() == before
+    assert clone.table() == built.table()
+
+
+FOCUS = '''"""A loss for this test: cross-entropy on sharpened logits."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from longtail.settings import Settings as BaseSettings
+
+
+class Settings(BaseSettings):
+    """Settings of the loss."""
+
+    sharpness: float = 1.5
+
+
+class Sharp(nn.Module):
+    """Cross-entropy on logits times a constant."""
+
+    def __init__(self, sharpness: float) -> None:
+        super().__init__()
+        self.sharpness = sharpness
+
+    def forward(self, logits: Tensor, labels: Tensor, progress: Tensor) -> Tensor:
+        """Mean loss."""
+        return F.cross_entropy(self.sharpness * logits, labels)
+
+
+def build(settings: Settings, class_counts: Tensor) -> nn.Module:
+    """The loss."""
+    return Sharp(settings.sharpness)
+'''
+
+
+def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use_it(project):
+    before = project.stored()
+    (project.path / "src/longtail/losses/sharp.py").write_text(FOCUS)
+    settings = yaml.safe_load((project.path / "params.yaml").read_text())
+    settings["stage_one"]["sharp"] = {"loss": {"name": "sharp"}}
+    settings["methods"]["Sharp"] = {"stage_one": "sharp", "stage_two": "joint"}
+    settings["tables"]["table2"]["rows"].append({"section": "End to end", "label": "Sharp", "method": "Sharp"})
+    (project.path / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    project.run("dvc", "repro", "-q")
+    added = project.stored()
+    assert steps(new_runs(before, added)) == ["features", "stage_one", "stage_two"]
+    assert "Sharp" in project.table()
+
+    project.edit("src/longtail/losses/sharp.py", "F.cross_entropy(self.sharpness * logits", "2 * F.cross_entropy(logits")
+    project.run("dvc", "repro", "-q")
+    edited = project.stored()
+    assert steps(new_runs(added, edited)) == ["features", "stage_one", "stage_two"]
+    assert all("-sharp-" in run for run in new_runs(added, edited))
+
+    # comments, docstrings, formatting, a rule's shell string: nothing
+    project.edit("src/longtail/losses/sharp.py", '"""Mean loss."""', '"""The mean loss."""  # of a batch')
+    project.edit("workflow/rules/stage_one.smk", '"longtail stage-one {wildcards.run}', '"longtail  stage-one {wildcards.run}')
+    assert project.nothing_to_do()
+    project.run("dvc", "repro", "-q")
+    assert project.stored() == edited
+
+
+def test_a_new_key_with_a_neutral_value_invalidates_nothing(project):
+    before = project.stored()
+    project.edit("src/longtail/params.py", "import BeforeValidator, Field", "import BeforeValidator as BeforeValidator, Field")
+    project.edit(
+        "src/longtail/params.py",
+        "    weight_decay: float = Field(5e-4, ge=0)\n",
+        "    weight_decay: float = Field(5e-4, ge=0)\n    dampening: Annotated[float, Neutral(0.0)] = 0.0\n",
+    )
+    project.edit("src/longtail/params.py", "from longtail.settings import Settings", "from longtail.settings import Neutral, Settings")
+    assert project.nothing_to_do()
+    project.run("dvc", "repro", "-q")
+    assert project.stored() == before
+
+
+def test_adopt_lets_new_code_stand_for_finished_runs(project):
+    before = project.stored()
+    project.edit("src/longtail/losses/logit_adjusted.py", "def build(", "UNUSED = 1\n\n\ndef build(")
+    assert not project.nothing_to_do()
+    project.run("longtail", "adopt", "--reason", "an unused name was added")
+    assert "an unused name was added" in (project.path / "workflow/adopted.csv").read_text()
+    assert project.nothing_to_do()
+    project.run("dvc", "repro", "-q")
+    assert project.stored() == before
+
+
+@pytest.mark.parametrize("kind", ["hardlink", "symlink"])
+def test_the_same_holds_with_links_into_the_cache(clone, built, kind):
+    clone.run("dvc", "config", "--local", "cache.type", kind)
+    clone.run("dvc", "checkout", "--relink", "-q")
+    assert clone.nothing_to_do()
+    clone.edit("params.yaml", "alpha: 0.0", "alpha: 0.1")
+    clone.run("dvc", "repro", "-q")
+    assert steps(set(clone.stored())) == ["stage_two"]
+    before = clone.stored()
+    clone.edit("params.yaml", "alpha: 0.1", "alpha: 0.0")
+    clone.run("dvc", "repro", "-q")
+    assert clone.stored() == before
+    assert clone.table() == built.table()
+    clone.run("longtail", "check", "stage_two", "--plan", plan_digest(clone))
+
+
+def plan_digest(project: Project) -> str:
+    newest = max((project.path / ".longtail/plan/layers").glob("*.json"), key=lambda file: file.stat().st_mtime)
+    return newest.stem
+
+
+def test_a_switch_of_branches_is_clean_both_ways(project, built):
+    project.git("checkout", "-q", "-b", "other")
+    project.edit("params.yaml", "alpha: 0.0", "alpha: 0.1")
+    project.run("dvc", "repro", "-q")
+    project.commit("another alpha")
+    other = project.table()
+    before = project.stored()
+    for branch, table in (("main", built.table()), ("other", other)):
+        project.git("checkout", "-q", branch)
+        project.run("dvc", "checkout", "-q")
+        assert project.table() == table
+        assert project.nothing_to_do()
+        assert "up to date" in project.run("dvc", "status")
+        assert project.git("status", "--porcelain") == ""
+    assert project.stored() == before
+
+
+def test_runs_that_were_never_committed_survive_dvc_checkout_and_exp_apply(project):
+    project.edit("params.yaml", "alpha: 0.0", "alpha: 0.1")
+    project.run("snakemake")
+    edited, stored = project.table(), project.stored()
+    project.run("dvc", "checkout", "-f", "-q")
+    project.run("snakemake")
+    assert project.table() == edited
+    assert project.stored() == stored  # nothing was computed again
+
+    project.git("checkout", "-q", "--", ".")
+    project.run("dvc", "checkout", "-f", "-q")
+    project.run("dvc", "exp", "run", "-q", "-n", "wider", "-S", "stage_two.afg.k=3")
+    with_experiment = project.stored()
+    project.git("checkout", "-q", "--", ".")
+    project.edit("params.yaml", "alpha: 0.0", "alpha: 0.1")
+    project.run("snakemake")
+    assert project.stored() == with_experiment
+    project.run("dvc", "exp", "apply", "wider")
+    project.edit("params.yaml", "alpha: 0.0", "alpha: 0.1") if "alpha: 0.0" in params(project) else None
+    project.run("snakemake")
+    settings = yaml.safe_load(params(project))
+    assert settings["stage_two"]["afg"]["k"] == 3
+    assert steps(new_runs(with_experiment, project.stored())) in ([], ["stage_two"])  # k = 3 with alpha = 0.1 is new
+
+
+def params(project: Project) -> str:
+    return (project.path / "params.yaml").read_text()
+
+
+def test_a_hand_edited_artifact_is_refused_by_name_and_never_printed_or_locked(project):
+    run = next((project.path / "results/stage_two").glob("*-afg-*"))
+    metrics = run / "metrics.json"
+    lock, table = (project.path / "dvc.lock").read_text(), project.table()
+    data = json.loads(metrics.read_text())
+    data["test"]["accuracy"] = 0.999
+    metrics.unlink()
+    metrics.write_text(json.dumps(data))
+    out = project.run("dvc", "repro", ok=False)
+    name = str(metrics.relative_to(project.path))
+    assert f"{name}: is not what run.json says" in out
+    assert "dvc checkout" in out
+    assert (project.path / "dvc.lock").read_text() == lock
+    (project.path / "results/table2.csv").unlink()
+    out = project.run("snakemake", "--", "results/table2.csv", ok=False)
+    assert name in out
+    assert not (project.path / "results/table2.csv").exists()
+    # the way out that the line names
+    project.run("dvc", "checkout", "-f", name)
+    project.run("snakemake", "--", "results/table2.csv")
+    assert project.table() == table
+
+
+def test_a_hand_edited_table_is_made_again(project):
+    table = project.table()
+    (project.path / "results/table2.csv").write_text(table.replace("CE", "Ours"))
+    assert not project.nothing_to_do()
+    project.run("snakemake", "--", "results/table2.csv")
+    assert project.table() == table
+
+
+def test_settings_or_code_edited_while_jobs_wait_cannot_mislabel_a_result(project):
+    before = project.stored()
+    project.edit("params.yaml", "alpha: 0.0", "alpha: 0.1")
+    project.run("longtail", "plan")
+    name = next(
+        file.stem
+        for file in (project.path / ".longtail/plan/stage_two").glob("*-afg-*")
+        if f"stage_two/{file.stem}" not in before
+    )
+    # the settings change while the job waits: the job computes what it was named for
+    project.edit("params.yaml", "alpha: 0.1", "alpha: 0.7")
+    # the code changes while the job waits: the job refuses
+    afg = project.path / "src/longtail/stage_two/afg.py"
+    code = afg.read_text()
+    afg.write_text(code + "\nCHANGED = True\n")
+    out = project.run("longtail", "stage-two", name, ok=False)
+    assert "the code has changed since this was planned" in out
+    assert project.stored() == before
+    afg.write_text(code)
+    project.run("longtail", "stage-two", name)
+    record = json.loads((project.path / ".longtail/store/stage_two" / name / "run.json").read_text())
+    assert record["settings"]["method"]["alpha"] == 0.1
+
+
+def test_experiments_in_place_in_a_temporary_copy_and_from_the_queue_reuse_the_store(project, built):
+    before = project.stored()
+    project.run("dvc", "exp", "run", "-q", "-S", "stage_two.afg.alpha=0.2")
+    in_place = project.table()
+    first = project.stored()
+    assert steps(new_runs(before, first)) == ["stage_two"]
+    project.git("checkout", "-q", "--", ".")
+    project.run("dvc", "checkout", "-f", "-q")
+
+    project.run("dvc", "exp", "run", "-q", "--temp", "-n", "temporary", "-S", "stage_two.afg.alpha=0.2")
+    assert project.stored() == first  # the same runs: linked, not computed
+    project.run("dvc", "exp", "run", "-q", "--queue", "-n", "queued", "-S", "stage_two.afg.alpha=0.3")
+    project.run("dvc", "exp", "run", "-q", "--run-all")
+    assert steps(new_runs(first, project.stored())) == ["stage_two"]
+    for name, alpha in (("temporary", 0.2), ("queued", 0.3)):
+        project.run("dvc", "exp", "apply", "-q", name)
+        assert yaml.safe_load(params(project))["stage_two"]["afg"]["alpha"] == alpha
+        assert (project.table() == in_place) == (name == "temporary")
+        assert project.table() != built.table()
+        assert project.nothing_to_do()
+        project.git("checkout", "-q", "--", ".")
+        project.run("dvc", "checkout", "-f", "-q")
+
+
+def test_dvc_lock_never_claims_what_an_artifact_is_not(project):
+    """Every run folder that the lock's directory hashes cover is a verified run."""
+    project.edit("params.yaml", "b: 2.0", "b: 1.0")
+    project.run("dvc", "repro", "-q")
+    plan = plan_digest(project)
+    for layer in ("split", "stage_one", "features", "stage_two", "tables", "figures"):
+        project.run("longtail", "check", layer, "--plan", plan)
+    locked = yaml.safe_load((project.path / "dvc.lock").read_text())["stages"]
+    assert locked["stage_one"]["params"]["params.yaml"]["stage_one"]["graloss"]["loss"]["gamma"]["b"] == 1.0
+
+
+def test_the_verbatim_command_of_the_readme(project):
+    shutil.rmtree(project.path / "results/stage_two")
+    project.run("snakemake", "--cores", "8", "--resources", "gpu=2", "results/table2.csv")
+    (project.path / "results/table2.csv").unlink()
+    out = project.run("snakemake", "--cores", "8", "--resources", "gpu=2", "results/table2.csv")
+    assert "results/table2.csv" in out
+    assert (project.path / "results/table2.csv").is_file()
+
+
+def test_dvc_yaml_names_every_file_that_a_layer_makes(project):
+    stages = yaml.safe_load((project.path / "dvc.yaml").read_text())["stages"]
+    outs = {
+        (next(iter(out)) if isinstance(out, dict) else out).replace("${dataset}", "digits")
+        for stage in stages.values()
+        for out in stage["outs"]
+    }
+    layers = json.loads((project.path / ".longtail/plan/layers" / f"{plan_digest(project)}.json").read_text())
+    made = [reference["folder"] for step in layers if step != "published" for reference in layers[step]]
+    made += [file for name, (_, *files) in layers["published"].items() if "report" not in name for file in [name, *files]]
+    for path in made:
+        assert any(path == out or path.startswith(f"{out}/") for out in outs), f"{path} is in no stage of dvc.yaml"
+    for stage in stages.values():
+        layer = stage["cmd"].rpartition(" ")[2]
+        assert layer in subprocess.run(
+            ["snakemake", "--list-target-rules"], cwd=project.path, capture_output=True, text=True, check=False,
+            env=None,
+        ).stdout or layer.endswith("_all")
+        for out in stage["outs"]:
+            options = next(iter(out.values()))
+            assert options["persist"] is True

@@ -1,0 +1,31 @@
+rule acquire:
+    output:
+        multiext(
+            "data/raw/{run}/",
+            "train.safetensors",
+            "test.safetensors",
+            "classes.json",
+            "run.json",
+        ),
+    log:
+        "logs/acquire/{run}.log",
+    benchmark:
+        "logs/acquire/{run}.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="30m",
+    shell:
+        "longtail acquire {wildcards.run} --log {log}"
+
+
+rule acquire_all:
+    input:
+        [run.record for run in PLAN.acquire.values()],
+    log:
+        "logs/acquire_all.log",
+    params:
+        plan=PLAN.digest,
+    localrule: True
+    shell:
+        "longtail check acquire --plan {params.plan} --log {log}"

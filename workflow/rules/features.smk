@@ -1,0 +1,36 @@
+rule features:
+    input:
+        lambda w: ancient([run.record for run in PLAN.features[w.run].inputs]),
+    output:
+        multiext(
+            "<results>/features/{run}/",
+            "train.safetensors",
+            "views.safetensors",
+            "validation.safetensors",
+            "test.safetensors",
+            "head.safetensors",
+            "run.json",
+        ),
+    log:
+        "logs/features/{run}.log",
+    benchmark:
+        "logs/features/{run}.benchmark.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime="30m",
+    shell:
+        "longtail features {wildcards.run} --log {log}"
+
+
+rule features_all:
+    input:
+        [run.record for run in PLAN.features.values()],
+    log:
+        "logs/features_all.log",
+    params:
+        plan=PLAN.digest,
+    localrule: True
+    shell:
+        "longtail check features --plan {params.plan} --log {log}"

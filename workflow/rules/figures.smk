@@ -1,0 +1,35 @@
+rule figures:
+    input:
+        lambda w: PLAN.figures[w.figure].inputs,
+    output:
+        report(
+            "<results>/figures/{figure}.png",
+            caption="../report/{figure}.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        multiext("<results>/figures/{figure}", ".svg", ".pdf", ".identity.json"),
+    log:
+        "logs/figures/{figure}.log",
+    benchmark:
+        "logs/figures/{figure}.benchmark.tsv"
+    params:
+        identity=lambda w: PLAN.figures[w.figure].identity[:16],
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    shell:
+        "longtail figures {wildcards.figure} --identity {params.identity} --log {log}"
+
+
+rule figures_all:
+    input:
+        [figure.outputs[0] for figure in PLAN.figures.values()],
+    log:
+        "logs/figures_all.log",
+    params:
+        plan=PLAN.digest,
+    localrule: True
+    shell:
+        "longtail check figures --plan {params.plan} --log {log}"

@@ -1,0 +1,35 @@
+# The plan of all runs (PLAN) from the settings. A wrong setting ends here: one line, exit code 2.
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # this work tree's code, not an installed one
+os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+
+from longtail.errors import UserError
+from longtail.params import Params
+from longtail.plan import plan
+from longtail.publish import stamp
+
+SETTINGS = config.get("params", "params.yaml")
+try:
+    PLAN = plan(Params.load(SETTINGS), SETTINGS)
+except UserError as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
+
+if workflow.is_main_process:
+    PLAN.write()
+    stamp(PLAN)
+
+
+pathvars:
+    results=PLAN.results,
+    splits=PLAN.splits,
+
+
+wildcard_constraints:
+    run=r"[a-z0-9][a-z0-9_.-]*",
+    table=r"[a-z0-9][a-z0-9_.-]*",
+    figure=r"[a-z0-9][a-z0-9_.-]*",
+    layer="acquire|split|stage_one|features|stage_two|tables|figures",

@@ -1,0 +1,21 @@
+report: "../report/workflow.rst"
+
+
+rule report:
+    input:
+        lambda w: PLAN.report["report"].inputs,
+    output:
+        "<results>/report.html",
+        "<results>/report.identity.json",
+    log:
+        "logs/report.log",
+    benchmark:
+        "logs/report.benchmark.tsv"
+    params:
+        identity=lambda w: PLAN.report["report"].identity[:16],
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    shell:
+        "longtail report report --identity {params.identity} --log {log}"

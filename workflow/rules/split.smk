@@ -1,0 +1,34 @@
+rule split:
+    input:
+        lambda w: ancient([run.record for run in PLAN.split[w.run].inputs]),
+    output:
+        multiext(
+            "<splits>/{run}/",
+            "train.csv",
+            "validation.csv",
+            "test.csv",
+            "counts.csv",
+            "run.json",
+        ),
+    log:
+        "logs/split/{run}.log",
+    benchmark:
+        "logs/split/{run}.benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="10m",
+    shell:
+        "longtail split {wildcards.run} --log {log}"
+
+
+rule split_all:
+    input:
+        [run.record for run in PLAN.split.values()],
+    log:
+        "logs/split_all.log",
+    params:
+        plan=PLAN.digest,
+    localrule: True
+    shell:
+        "longtail check split --plan {params.plan} --log {log}"

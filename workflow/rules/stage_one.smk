@@ -1,0 +1,34 @@
+rule stage_one:
+    input:
+        lambda w: ancient([run.record for run in PLAN.stage_one[w.run].inputs]),
+    output:
+        multiext(
+            "<results>/stage_one/{run}/",
+            "model.safetensors",
+            "history.csv",
+            "metrics.json",
+            "run.json",
+        ),
+    log:
+        "logs/stage_one/{run}.log",
+    benchmark:
+        "logs/stage_one/{run}.benchmark.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime="12h",
+    shell:
+        "longtail stage-one {wildcards.run} --log {log}"
+
+
+rule stage_one_all:
+    input:
+        [run.record for run in PLAN.stage_one.values()],
+    log:
+        "logs/stage_one_all.log",
+    params:
+        plan=PLAN.digest,
+    localrule: True
+    shell:
+        "longtail check stage_one --plan {params.plan} --log {log}"

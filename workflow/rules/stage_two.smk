@@ -1,0 +1,35 @@
+rule stage_two:
+    input:
+        lambda w: ancient([run.record for run in PLAN.stage_two[w.run].inputs]),
+    output:
+        multiext(
+            "<results>/stage_two/{run}/",
+            "classifier.safetensors",
+            "predictions.safetensors",
+            "history.csv",
+            "metrics.json",
+            "run.json",
+        ),
+    log:
+        "logs/stage_two/{run}.log",
+    benchmark:
+        "logs/stage_two/{run}.benchmark.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime="30m",
+    shell:
+        "longtail stage-two {wildcards.run} --log {log}"
+
+
+rule stage_two_all:
+    input:
+        [run.record for run in PLAN.stage_two.values()],
+    log:
+        "logs/stage_two_all.log",
+    params:
+        plan=PLAN.digest,
+    localrule: True
+    shell:
+        "longtail check stage_two --plan {params.plan} --log {log}"

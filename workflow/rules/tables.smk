@@ -1,0 +1,35 @@
+rule tables:
+    input:
+        lambda w: PLAN.tables[w.table].inputs,
+    output:
+        report(
+            "<results>/{table}.html",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+        multiext("<results>/{table}", ".csv", ".md", ".tex", ".identity.json"),
+    log:
+        "logs/tables/{table}.log",
+    benchmark:
+        "logs/tables/{table}.benchmark.tsv"
+    params:
+        identity=lambda w: PLAN.tables[w.table].identity[:16],
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    shell:
+        "longtail tables {wildcards.table} --identity {params.identity} --log {log}"
+
+
+rule tables_all:
+    input:
+        [table.outputs[0] for table in PLAN.tables.values()],
+    log:
+        "logs/tables_all.log",
+    params:
+        plan=PLAN.digest,
+    localrule: True
+    shell:
+        "longtail check tables --plan {params.plan} --log {log}"
