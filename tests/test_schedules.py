@@ -1,5 +1,6 @@
 """How gamma(t) and the learning rate move."""
 
+import itertools
 import math
 
 import pytest
@@ -92,7 +93,7 @@ def test_the_cosine_falls_from_peak_to_nought(epochs, steps, warmup, peak):
     first, total = warmup * steps, epochs * steps
     values = [rate.at(step, length, steps) for step in range(first, total)]
     assert values[0] == pytest.approx(peak)
-    assert all(a > b for a, b in zip(values, values[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(values))
     assert rate.at(total, length, steps) == pytest.approx(0, abs=1e-12)
     if (total - first) % 2 == 0:
         assert rate.at((first + total) // 2, length, steps) == pytest.approx(peak / 2)

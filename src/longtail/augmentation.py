@@ -207,7 +207,7 @@ def cifar10_policy(height: int, width: int) -> Policy:
 
     def number(name: str, step: int | None, sign: int) -> int:
         magnitudes, signed = space[name]
-        magnitude = 0.0 if step is None else magnitudes[step].item()
+        magnitude = 0.0 if step is None else float(magnitudes[step])
         key = name, sign * magnitude if signed else magnitude
         return operations.setdefault(key, len(operations))
 

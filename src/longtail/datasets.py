@@ -96,5 +96,16 @@ DATASETS = {
             mean=(0.2860,),
             std=(0.3530,),
         ),
+        Dataset(
+            name="digits",
+            classes=10,
+            shape=(1, 8, 8),
+            train=1_297,
+            test=500,
+            folder="",  # embedded in scikit-learn
+            files={"content": "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"},
+            mean=(0.3058,),
+            std=(0.3753,),
+        ),
     )
 }

@@ -48,7 +48,7 @@ class Extractor:
         where: torch.device,
         precision: str,
     ) -> None:
-        self.network = network.to(where, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network = network.to(where).to(memory_format=torch.channels_last).eval()
         self.head = network.get_submodule("head")
         self.mean, self.std, self.where, self.precision = mean, std, where, precision
 
@@ -65,7 +65,7 @@ class Extractor:
         return torch.cat(features).cpu(), torch.cat(logits).cpu()
 
     def batchnorm_train(self, training: bool) -> None:
-        """Let batch normalisation, and nothing else, take batch statistics and move its running ones, or not."""
+        """Whether batch normalisation takes batch statistics and moves its own; nothing else is touched."""
         for module in self.network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train(training)

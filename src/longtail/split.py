@@ -54,10 +54,6 @@ def compute(job: Job) -> None:
         "validation": np.bincount(validation_labels, minlength=len(names)),
         "test": np.bincount(labels["test"], minlength=len(names)),
     }
-    if empty := [names[c] for c in np.flatnonzero(table["train"] == 0)]:
-        raise UserError(
-            f"classes without a training image: {', '.join(empty)}; lower imbalance.ratios, or leave them out"
-        )
     with (job.folder / "counts.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["label", "name", *table])
@@ -98,6 +94,11 @@ def split(labels: Indices, classes: int, settings: SplitSettings) -> Chosen:
     if (empty := np.flatnonzero(available == 0)).size:
         raise UserError(f"classes without an image: {empty.tolist()}; remove them or merge them")
     wanted = counts_of(settings.imbalance, available)
+    if (emptied := np.flatnonzero(wanted == 0)).size:
+        raise UserError(
+            f"imbalance: no training image would be left for class {', '.join(map(str, emptied))}; "
+            f"the smallest class has {available.min()} images, so choose a ratio of at most that"
+        )
     state = np.random.RandomState(settings.subset_seed)
     train, validation = [], []
     for label in range(classes):

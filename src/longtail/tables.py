@@ -94,25 +94,26 @@ def compute(job: PublishedJob) -> None:
 
 
 def check(name: str, table: Table) -> None:
-    """Check that no row stands twice, and that rows with printed numbers have a label that the paper has.
+    """Check that no row stands twice, and that every row has a method or a printed number.
 
     Raises:
-        UserError: naming the row, and the labels that there are.
+        UserError: naming the row, and the labels that the paper has.
     """
+    known = {(line.section, line.label) for line in _printed(table)}
     named = [(row.section, row.label) for row in table.rows]
-    for index, place in enumerate(named):
+    for index, (row, place) in enumerate(zip(table.rows, named, strict=True)):
         if place in named[:index]:
             raise UserError(f"tables.{name}.rows[{index}]: {': '.join(place)} stands in the table already")
-    if table.printed is None:
-        return
-    known = {(line.section, line.label) for line in printed.read(table.printed)}
-    for index, row in enumerate(table.rows):
-        if row.printed and (row.section, row.label) not in known:
-            labels = ", ".join(sorted(f"{section}: {label}" for section, label in known))
+        if row.method is None and not (row.printed and place in known):
+            labels = ", ".join(sorted(": ".join(pair) for pair in known)) or "no label"
             raise UserError(
-                f"tables.{name}.rows[{index}]: {row.section}: {row.label} is not printed in {table.printed}; "
-                f"set printed: false, or take one of {labels}"
+                f"tables.{name}.rows[{index}]: {': '.join(place)} has no method and is not printed in "
+                f"{table.printed or 'a paper'}, which has {labels}"
             )
+
+
+def _printed(table: Table) -> list[Printed]:
+    return printed.read(table.printed) if table.printed else []
 
 
 def rows(job: PublishedJob) -> list[Line]:
@@ -123,9 +124,7 @@ def rows(job: PublishedJob) -> list[Line]:
     """
     table: Table = job.settings
     check(job.name, table)
-    numbers = (
-        [line for line in printed.read(table.printed) if line.dataset == job.dataset] if table.printed else []
-    )
+    numbers = [line for line in _printed(table) if line.dataset == job.dataset]
     imbalances = {cell.imbalance_words: cell.ratio for cell in job.cells}
     if not imbalances:  # no row is built yet
         imbalances = {f"ratio {line.ratio:g}": line.ratio for line in numbers}
@@ -409,6 +408,10 @@ def notes(job: PublishedJob, lines: Sequence[Line]) -> list[str]:
             "The difference (in the CSV) is ours - printed; it compares methods only at the same schedule "
             "and augmentation."
         )
+        shown = {line.row.label for line in lines if line.printed}
+        own = [label for label in dict.fromkeys(label for label, _ in built) if label not in shown]
+        if own:
+            result.append(f"Not in the paper's table: {', '.join(own)}.")
     missing = list(dict.fromkeys(line.row.label for line in lines if line.row.method is None))
     if missing:
         result.append(f"Not run by us: {', '.join(missing)}.")

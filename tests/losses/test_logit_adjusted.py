@@ -18,9 +18,7 @@ def literal(logits: Tensor, labels: Tensor, counts: Tensor, gamma: float) -> Ten
     total = sum(counts.tolist())
     losses = []
     for row, label in zip(logits, labels.tolist(), strict=True):
-        terms = [
-            torch.exp(row[c] + gamma * math.log(n / total)) for c, n in enumerate(counts.tolist())
-        ]
+        terms = [torch.exp(row[c] + gamma * math.log(n / total)) for c, n in enumerate(counts.tolist())]
         losses.append(-torch.log(terms[label] / torch.stack(terms).sum()))
     return torch.stack(losses).mean()
 

@@ -29,7 +29,7 @@ def test_class_balanced_sampling_draws_as_many_images_as_there_are(labels, seed)
     indices = draw(class_balanced, torch.tensor(labels), seed)
     assert indices.dtype == torch.int64
     assert indices.shape == (len(labels),)
-    assert 0 <= indices.min()
+    assert indices.min() >= 0
     assert indices.max() < len(labels)
 
 

@@ -1,6 +1,7 @@
 """Figures: a module each, which draws; here what they share (style, colours) and how they are saved.
 
-A figure's file holds no date and no random name: the same runs give the same bytes.
+A figure's file holds no date and no random name: the same runs give the same bytes. Nothing here uses
+pyplot, so no display is looked for: .png comes from Agg.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +20,6 @@ from longtail.errors import UserError
 from longtail.published_job import Cell, PublishedJob
 from longtail.settings import method_module
 
-mpl.use("agg")
-
 # Okabe and Ito's palette, which colour-blind readers can tell apart; without its yellow, too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Methods that many figures show keep their colour in all of them, whatever else a settings file lists.
@@ -31,7 +30,7 @@ GROUP_COLOURS = {"many": "#0072B2", "medium": "#E69F00", "few": "#CC79A7"}
 SIZES = "viridis_r"  # colours of class sizes: yellow few images, violet many
 INK = "#1a1a1a"
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that every machine draws the same letters
     "font.size": 9,
     "axes.titlesize": 10,
@@ -67,7 +66,6 @@ def compute(job: PublishedJob) -> None:
     draw: Callable[[PublishedJob], Figure] = method_module("figures", job.kind).draw
     with mpl.rc_context():
         mpl.rcdefaults()  # whatever matplotlibrc this machine has
-        mpl.use("agg")
         mpl.rcParams.update(STYLE)
         save(draw(job), job.folder / job.name)
 

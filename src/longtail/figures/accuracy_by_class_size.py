@@ -24,7 +24,7 @@ def draw(job: PublishedJob) -> Figure:
     cells = at_ratio(job, job.settings.ratio)
     sizes = np.array(cells[0].class_counts(), dtype=float)
     own = styles(job.methods)
-    figure = Figure(figsize=(6.8, 4.4))
+    figure = Figure(figsize=(6.8, 4.8))
     axis = figure.add_subplot()
     bins = np.array_split(np.argsort(-sizes, kind="stable"), _bins(len(sizes)))
     for method, seeds in by_method(cells).items():
@@ -48,7 +48,7 @@ def draw(job: PublishedJob) -> Figure:
     _mark_groups(job, axis, sizes)
     axis.set_xlabel("training images of the class (log scale)")
     axis.set_ylabel("test accuracy of the class (%)")
-    axis.legend(loc="best", ncols=2 if len(by_method(cells)) > 4 else 1)
+    figure.legend(loc="outside lower center", ncols=4)
     most = max(len(part) for part in bins)
     axis.set_title(
         f"{heading(job, cells)}\n"

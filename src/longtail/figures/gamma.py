@@ -24,7 +24,7 @@ class Settings(BaseSettings):
 def draw(job: PublishedJob) -> Figure:
     """Thin reference curves t^b, and over them what the recipes use, recipes with one gamma together."""
     progress = torch.linspace(0, 1, POINTS, dtype=torch.float64)
-    figure = Figure(figsize=(5.2, 4.0))
+    figure = Figure(figsize=(6.6, 4.0))
     axis = figure.add_subplot()
     for place, (b, form) in enumerate(REFERENCES.items()):
         axis.plot(progress, Power(b=b)(progress), color="#8a8a8a", linewidth=0.9)
@@ -56,5 +56,5 @@ def draw(job: PublishedJob) -> Figure:
     axis.set_ylabel("strength of the shift by log prior, $\\gamma(t)$")
     axis.set_title("$\\gamma(t)$: 0 is cross-entropy, 1 is Balanced Softmax\nthin: the reference forms $t^b$")
     if curves:
-        axis.legend(title="stage one", title_fontsize=8, alignment="left", loc="upper left")
+        figure.legend(title="stage one", title_fontsize=8, alignment="left", loc="outside right upper")
     return figure

@@ -27,7 +27,7 @@ def draw(job: PublishedJob) -> Figure:
     for cell in cells:
         recipes.setdefault(job.methods[cell.method]["stage_one"], {})[cell.seed] = cell
     styles = recipe_styles(job)
-    figure = Figure(figsize=(8.6, 3.6))
+    figure = Figure(figsize=(8.6, 3.9))
     loss, accuracy = figure.subplots(1, 2)
     for name, seeds in recipes.items():
         histories = [cell.lines("stage_one", "history.csv") for cell in seeds.values()]
@@ -39,7 +39,8 @@ def draw(job: PublishedJob) -> Figure:
     for axis in (loss, accuracy):
         axis.set_xlabel("epoch")
         axis.set_xlim(left=0)
-    loss.legend(loc="best")
+    handles, labels = loss.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
     spread = "; band: ± standard deviation" if any(len(seeds) > 1 for seeds in recipes.values()) else ""
     figure.suptitle(f"Stage one, {heading(job, cells)}{spread}", x=0.01, ha="left", fontsize=10)
     return figure

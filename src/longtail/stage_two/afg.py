@@ -112,6 +112,11 @@ class Settings(BaseSettings):
     momentum: float = Field(0.9, ge=0, lt=1)  # [paper]
     weight_decay: float = Field(5e-4, ge=0)  # [paper]
 
+    @property
+    def selects(self) -> str:
+        """What validation images choose."""
+        return "confidences c_y" if self.confidence.update == "adaptive" else ""
+
     @model_validator(mode="after")
     def _stage_one_saw_untransformed_features(self) -> "Settings":
         if self.tukey.power != 1:

@@ -10,6 +10,8 @@ Both exist for every class and need no jitter: a Cholesky factor does not exist 
 in a class or n <= d. A class with one feature vector has A = 0.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -53,8 +55,7 @@ class ClassGaussians:
         """Draws (count, d) from N(0, Sigma) of a class; the normals come from a CPU generator."""
         factor = self.factors[label]
         normals = torch.randn(count, factor.shape[0], generator=generator).to(factor.device)
-        noise: Tensor = normals @ factor
-        return noise
+        return normals @ factor
 
     def draw(self, means: Tensor, classes: Tensor, shares: Tensor, generator: torch.Generator) -> Tensor:
         """One draw each from M Gaussians whose covariances are mixtures of the classes' covariances.
@@ -93,7 +94,8 @@ def _factor(centred: Tensor) -> Tensor:
     count, dimensions = centred.shape
     if count == 1:
         return centred[:0].float()
-    scaled = centred / (count - 1) ** 0.5
-    if count > dimensions:
-        scaled = torch.linalg.qr(scaled, mode="r").R
-    return scaled.float()
+    scaled = centred / math.sqrt(count - 1)
+    if count <= dimensions:
+        return scaled.float()
+    _, triangle = torch.linalg.qr(scaled, mode="r")
+    return triangle.float()

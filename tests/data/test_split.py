@@ -1,0 +1,149 @@
+"""Splits: the published subset index for index, parts that never overlap, and what cannot be had."""
+
+import lzma
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from longtail.errors import UserError
+from longtail.job import Job
+from longtail.params import ExponentialImbalance, NaturalImbalance, ParetoImbalance, SplitSettings, Validation
+from longtail.split import compute, read_counts, read_part, split
+
+
+def settings(imbalance, seed=0, **validation):
+    return SplitSettings(
+        dataset="cifar100", imbalance=imbalance, subset_seed=seed, validation=Validation(**validation)
+    )
+
+
+def ldam_drw(labels: np.ndarray, classes: int, ratio: float, seed: int) -> list[int]:
+    """The published procedure, transcribed: numpy's global legacy generator, seeded once."""
+    np.random.seed(seed)
+    targets = np.array(labels, dtype=np.int64)
+    largest = len(targets) / classes
+    chosen: list[int] = []
+    for index in range(classes):
+        number = int(largest * ((1 / ratio) ** (index / (classes - 1.0))))
+        where = np.where(targets == index)[0]
+        np.random.shuffle(where)
+        chosen.extend(where[:number])
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def labels():
+    """Labels like CIFAR-100's: 500 of each of 100 classes in a mixed order."""
+    return np.random.RandomState(7).permutation(np.repeat(np.arange(100), 500))
+
+
+@pytest.mark.parametrize("ratio", [200, 100, 50, 10])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_every_index_is_that_of_ldam_drw(labels, ratio, seed):
+    chosen = split(labels, 100, settings(ExponentialImbalance(ratio=ratio), seed))
+    assert chosen.train.tolist() == ldam_drw(labels, 100, ratio, seed)
+
+
+def test_on_the_real_cifar_100_the_subset_of_ratio_10_is_the_one_that_is_known(shared, root):
+    index = np.load(shared / "data/cifar100/index.npz")
+    known = next((index[name] for name in index.files if index[name].shape == (19573,)), None)
+    labels = next((index[name] for name in index.files if index[name].shape == (50000,)), None)
+    if labels is None:
+        file = root / "data/raw/cifar-100-python/train"
+        if not file.is_file():
+            pytest.skip("needs the labels of CIFAR-100 in data/raw/cifar-100-python, which is not here")
+        labels = np.array(pickle.loads(file.read_bytes(), encoding="latin1")["fine_labels"])
+    assert known is not None, {name: index[name].shape for name in index.files}
+    assert lzma  # the folder's other files are compressed with it
+    chosen = split(labels, 100, settings(ExponentialImbalance(ratio=10)))
+    assert sorted(chosen.train.tolist()) == sorted(known.tolist())
+
+
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=2, max_size=8),
+    ratio=st.floats(1, 50),
+    source=st.sampled_from(["unused", "holdout", "test"]),
+    seed=st.integers(0, 5),
+)
+def test_parts_never_overlap_and_every_class_keeps_an_image(sizes, ratio, source, seed):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    wanted = settings(ExponentialImbalance(ratio=ratio), seed, source=source, per_class=4, share=0.3)
+    try:
+        chosen = split(labels, len(sizes), wanted)
+    except UserError as error:
+        assert source == "unused" or "training image" in str(error)
+        return
+    assert not set(chosen.train) & set(chosen.validation)
+    assert len(set(chosen.train)) == len(chosen.train)
+    if source == "unused":
+        assert np.bincount(labels[chosen.validation], minlength=len(sizes)).max() <= 4
+    if source == "holdout":
+        kept = split(labels, len(sizes), settings(ExponentialImbalance(ratio=ratio), seed, source="test"))
+        assert set(chosen.train) | set(chosen.validation) == set(kept.train)
+        assert set(labels[chosen.train]) == set(labels[kept.train])
+
+
+def test_validation_on_unused_images_leaves_the_training_set_as_it_is(labels):
+    plain = split(labels, 100, settings(ExponentialImbalance(ratio=100), source="test"))
+    chosen = split(labels, 100, settings(ExponentialImbalance(ratio=100)))
+    assert (plain.train == chosen.train).all()
+    counts = np.bincount(labels[chosen.validation], minlength=100)
+    assert counts[0] == 0  # class 0 keeps all its images
+    assert (counts[1:] == 20).all()
+
+
+def test_natural_leaves_nothing_unused_and_says_the_way_out(labels):
+    with pytest.raises(UserError, match="use validation: holdout"):
+        split(labels, 100, settings(NaturalImbalance()))
+    chosen = split(labels, 100, settings(NaturalImbalance(), source="holdout"))
+    assert len(chosen.validation) == 5000
+
+
+def test_a_class_without_an_image_is_named():
+    with pytest.raises(UserError, match=r"classes without an image: \[1\]"):
+        split(np.array([0, 0, 2]), 3, settings(NaturalImbalance(), source="test"))
+
+
+def test_a_class_that_the_imbalance_empties_is_named():
+    with pytest.raises(UserError, match="left for class 1, 2"):
+        split(np.repeat(np.arange(3), 5), 3, settings(ExponentialImbalance(ratio=100), source="test"))
+
+
+def test_pareto_splits_are_as_large_as_their_formula_says(labels):
+    chosen = split(labels, 100, settings(ParetoImbalance(alpha=6, smallest=5), source="test"))
+    counts = np.bincount(labels[chosen.train], minlength=100)
+    assert (counts[0], counts[-1]) == (500, 5)
+
+
+@pytest.mark.parametrize("source", ["unused", "holdout", "test"])
+def test_what_is_written_reads_back_as_the_images_of_each_part(tmp_path, source):
+    raw, folder = tmp_path / "raw", tmp_path / "split"
+    raw.mkdir()
+    folder.mkdir()
+    for part, count in (("train", 60), ("test", 12)):
+        images = torch.arange(count, dtype=torch.uint8).reshape(-1, 1, 1, 1).repeat(1, 1, 2, 2)
+        if part == "test":
+            images = images + 100
+        save_file({"images": images, "labels": torch.arange(count) % 3}, raw / f"{part}.safetensors")
+    (raw / "classes.json").write_text('["a", "b", "c"]')
+    wanted = settings(ExponentialImbalance(ratio=4), source=source, per_class=2)
+    job = Job("split", "x", wanted, {"acquire": raw}, folder, folder)
+    compute(job)
+    train, test = (read_part(folder, raw, part) for part in ("train", "test"))
+    validation = read_part(folder, raw, "validation")
+    for part, offset in ((train, 0), (test, 100), (validation, 100 if source == "test" else 0)):
+        assert (part.images[:, 0, 0, 0].long() == part.samples + offset).all()
+        assert (part.labels == part.samples % 3).all()
+    assert read_counts(folder).tolist() == torch.bincount(train.labels).tolist()
+    assert job.facts["totals"]["train"] == len(train.labels)
+    # twice the same
+    again = tmp_path / "again"
+    again.mkdir()
+    compute(Job("split", "x", wanted, {"acquire": raw}, again, again))
+    for file in folder.iterdir():
+        assert file.read_bytes() == (again / file.name).read_bytes()

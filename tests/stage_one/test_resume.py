@@ -1,0 +1,247 @@
+"""A training that was killed goes on to the same result, to the last bit."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from longtail.params import Optimiser
+from longtail.schedules import LearningRate, Length
+from longtail.stage_one import checkpoint
+from longtail.stage_one.loop import Phase, State, supervised, train
+
+STEPS = LearningRate.model_validate(
+    {"peak": 0.05, "warmup": 1, "decay": {"form": "step", "at": [2, 3], "factors": [0.1, 0.01]}}
+)
+MANNERS = {
+    "cosine, epochs": {},
+    "steps, epochs": {"learning_rate": STEPS},
+    "cosine, iterations, progress by step": {"length": Length(iterations=25), "progress": "step"},
+    "steps, iterations": {
+        "length": Length(iterations=25),
+        "learning_rate": LearningRate.model_validate(
+            {"peak": 0.05, "warmup": 5, "decay": {"form": "step", "at": [12], "factors": [0.1]}}
+        ),
+    },
+    "no momentum": {"optimiser": Optimiser(momentum=0.0)},
+    "nesterov": {"optimiser": Optimiser(nesterov=True)},
+}
+
+
+class KillError(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.fixture(autouse=True)
+def _checkpoint_after_every_epoch(monkeypatch):
+    monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
+
+
+def run(phases: list[Phase], modules: nn.ModuleDict, path: Path | None, **more: object) -> State:
+    def evaluate() -> dict[str, float | None]:
+        return {"test_accuracy": float(next(iter(modules.parameters())).detach().sum())}
+
+    return train(
+        phases, modules, seed=0, precision="float32", path=path, evaluate=evaluate, evaluate_every=2, **more
+    )
+
+
+def interrupted_after(epochs: int) -> Callable[[object, State], None]:
+    def report(row: object, state: State) -> None:
+        if len(state.history) == epochs:
+            raise KillError
+
+    return report
+
+
+def assert_same(one: nn.ModuleDict, other: nn.ModuleDict) -> None:
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4])
+@pytest.mark.parametrize("manner", MANNERS)
+def test_interrupted_after_any_epoch_it_ends_as_if_nothing_had_been(
+    make_phase, make_modules, tmp_path, manner, epochs
+):
+    phase, path = make_phase(**MANNERS[manner]), tmp_path / "checkpoint.safetensors"
+    whole, killed, resumed = make_modules(), make_modules(), make_modules()
+    expected = run([phase], whole, None)
+    with pytest.raises(KillError):
+        run([phase], killed, path, report=interrupted_after(epochs))
+    trained = []
+    found = run([phase], resumed, path, report=lambda row, state: trained.append(row))
+    assert_same(resumed, whole)
+    assert found.history == expected.history
+    assert found.images == expected.images
+    assert trained == expected.history  # the curves of the part before the kill are drawn again
+
+
+@pytest.mark.parametrize("times", [[3], [2, 2, 2]])
+def test_interrupted_inside_epochs_it_begins_the_epoch_again(make_phase, make_modules, tmp_path, times):
+    path = tmp_path / "checkpoint.safetensors"
+    whole = make_modules()
+    expected = run([make_phase()], whole, None)
+    for epochs in times:
+        left = 7 * epochs - 3
+
+        def step(modules: nn.ModuleDict, batches: list, progress: Tensor):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KillError
+            return supervised(modules, batches, progress)
+
+        with pytest.raises(KillError):
+            run([make_phase(step=step)], make_modules(), path)
+    resumed = make_modules()
+    assert run([make_phase()], resumed, path).history == expected.history
+    assert_same(resumed, whole)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5])
+def test_phases_resume_where_they_were(make_phase, make_modules, tmp_path, epochs):
+    path = tmp_path / "checkpoint.safetensors"
+    phases = [make_phase(name="rich", length=Length(epochs=2)), make_phase(name="poor", learning_rate=STEPS)]
+    whole, resumed = make_modules(), make_modules()
+    expected = run(phases, whole, None)
+    with pytest.raises(KillError):
+        run(phases, make_modules(), path, report=interrupted_after(epochs))
+    assert run(phases, resumed, path).history == expected.history
+    assert_same(resumed, whole)
+
+
+def test_a_finished_training_is_not_trained_again(make_phase, make_modules, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    whole, again = make_modules(), make_modules()
+    expected = run([make_phase()], whole, path)
+
+    def step(*_: object):
+        raise AssertionError("trained again")
+
+    assert run([make_phase(step=step)], again, path).history == expected.history
+    assert_same(again, whole)
+
+
+def damage_in_the_middle(data: bytes) -> bytes:
+    return data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"", lambda data: data[: len(data) // 2], damage_in_the_middle, lambda data: b"x" * 500],
+    ids=["empty", "half", "one bit", "something else"],
+)
+def test_a_damaged_checkpoint_is_deleted_and_the_training_starts_anew(
+    make_phase, make_modules, tmp_path, capsys, damage
+):
+    path = tmp_path / "checkpoint.safetensors"
+    whole, resumed = make_modules(), make_modules()
+    expected = run([make_phase()], whole, None)
+    with pytest.raises(KillError):
+        run([make_phase()], make_modules(), path, report=interrupted_after(2))
+    path.write_bytes(damage(path.read_bytes()))
+    capsys.readouterr()
+    assert run([make_phase()], resumed, path).history == expected.history
+    assert_same(resumed, whole)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{path}: checkpoint damaged")
+    assert line.endswith("training starts anew")
+
+
+def test_a_checkpoint_of_another_processor_or_version_is_not_mixed_in(
+    make_phase, make_modules, tmp_path, capsys
+):
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KillError):
+        run([make_phase()], make_modules(), path, report=interrupted_after(2), environment="H200, bf16")
+    resumed, whole = make_modules(), make_modules()
+    run([make_phase()], resumed, path, environment="CPU, float32")
+    run([make_phase()], whole, None)
+    assert_same(resumed, whole)
+    assert "of another environment (H200, bf16, here CPU, float32)" in capsys.readouterr().err
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint.write(path, {"a": torch.ones(3)}, {"epoch": 1})
+    monkeypatch.setattr(checkpoint.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
+    with pytest.raises(OSError, match="no space left"):
+        checkpoint.write(path, {"a": torch.zeros(3)}, {"epoch": 2})
+    tensors, state = checkpoint.read(path)
+    assert state == {"epoch": 1}
+    assert torch.equal(tensors["a"], torch.ones(3))
+
+
+def test_checkpoints_are_no_more_frequent_than_asked(make_phase, make_modules, tmp_path, monkeypatch):
+    monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "1e9")
+    written = []
+    monkeypatch.setattr(checkpoint, "write", lambda path, tensors, state: written.append(state["epoch"]))
+    run([make_phase()], make_modules(), tmp_path / "checkpoint.safetensors")
+    assert written == [4]  # the last epoch's: making the outputs may be what is killed
+
+
+TRAINING = """
+import sys, time
+from pathlib import Path
+import torch
+from torch import nn
+from longtail.params import Optimiser
+from longtail.losses.logit_adjusted import Settings, build
+from longtail.schedules import LearningRate, Length
+from longtail.stage_one.loop import Phase, supervised, train
+
+torch.set_num_threads(1)
+folder, stop_at = Path(sys.argv[1]), int(sys.argv[2])
+torch.manual_seed(0)
+network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 4))
+labels = torch.arange(32) % 4
+steps = 0
+
+def step(modules, batches, progress):
+    global steps
+    steps += 1
+    if steps == stop_at:
+        (folder / "inside").touch()
+        time.sleep(60)
+    return supervised(modules, batches, progress)
+
+phase = Phase(
+    name="train", images=torch.randint(0, 256, (32, 1, 6, 6), dtype=torch.uint8), labels=labels,
+    samplers=[lambda y, g, t: torch.randperm(len(y), generator=g)], augment=lambda x, g: x,
+    normalise=lambda x: x / 255, step=step, batch_size=8, length=Length(epochs=5),
+    learning_rate=LearningRate(peak=0.1), optimiser=Optimiser(), progress="step",
+)
+modules = nn.ModuleDict({"network": network, "loss": build(Settings(), labels.bincount())})
+train([phase], modules, seed=0, precision="float32", path=folder / "checkpoint.safetensors")
+torch.save(modules.state_dict(), folder / "result")
+(folder / "steps").write_text(str(steps))
+"""
+
+
+def start(folder: Path, stop_at: int) -> subprocess.Popen[bytes]:
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen([sys.executable, "-c", TRAINING, str(folder), str(stop_at)])
+
+
+def test_sigkill_in_the_middle_of_an_epoch(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    reference, process = start(whole, 0), start(killed, 4 * 3 + 3)
+    deadline = time.monotonic() + 60
+    while not (killed / "inside").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / "result").exists()
+    assert start(killed, 0).wait() == 0
+    assert reference.wait() == 0
+    assert (killed / "steps").read_text() == "8"  # three of five epochs were kept
+    one, other = (torch.load(folder / "result", weights_only=True) for folder in (whole, killed))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)

@@ -1,0 +1,97 @@
+"""The plan: which runs a settings file needs, and what an edit of it changes."""
+
+from copy import deepcopy
+
+import pytest
+import yaml
+
+from longtail.errors import UserError
+from longtail.params import Params
+from longtail.plan import STEPS, plan
+
+
+@pytest.fixture(scope="module")
+def settings(root):
+    return yaml.safe_load((root / "params.yaml").read_text())
+
+
+def runs(settings):
+    planned = plan(Params.read(settings))
+    return {step: set(planned.runs(step)) for step in STEPS}
+
+
+def touched(settings, path, value):
+    """Steps in which an edit makes new runs, with how many."""
+    edited = deepcopy(settings)
+    *parents, last = path.split("/")
+    block = edited
+    for parent in parents:
+        block = block[parent]
+    block[last] = value
+    before, after = runs(settings), runs(edited)
+    return {step: len(after[step] - before[step]) for step in STEPS if after[step] - before[step]}
+
+
+def test_table_2_needs_each_shared_run_once(settings):
+    planned = plan(Params.read(settings))
+    assert {step: len(planned.runs(step)) for step in STEPS} == {
+        "acquire": 1,
+        "split": 4,  # ratios
+        "stage_one": 4 * 3 * 3,  # ratios, seeds; cross-entropy, GraLoss, Balanced Softmax
+        "features": 4 * 3 * 3,
+        "stage_two": 4 * 3 * 6,  # methods
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("stage_two/afg", {"alpha": 0.1}, {"stage_two": 12}),
+        ("seeds", [0, 1, 2, 3], {"stage_one": 12, "features": 12, "stage_two": 24}),
+        ("features/views", 5, {"features": 36, "stage_two": 72}),
+        ("groups", {"many_above": 50, "few_below": 10}, {}),
+        ("data/root", "/datasets", {}),
+        ("subset_seed", 1, {"split": 4, "stage_one": 36, "features": 36, "stage_two": 72}),
+        ("stage_two/crt", {"batchnorm": "train"}, {"features": 24, "stage_two": 24}),
+    ],
+)
+def test_an_edit_touches_only_what_reads_it(settings, path, value, expected):
+    if path == "stage_two/afg" or path == "stage_two/crt":
+        value = {**(settings["stage_two"][path.split("/")[1]] or {}), **value}
+    assert touched(settings, path, value) == expected
+
+
+def test_equal_recipes_under_two_names_are_one_run(settings):
+    settings = deepcopy(settings)
+    settings["stage_one"]["logit_adjustment"] = settings["stage_one"]["balanced_softmax"]
+    settings["methods"]["LA"] = {"stage_one": "logit_adjustment", "stage_two": "joint"}
+    settings["tables"]["table2"]["rows"].append({"section": "s", "label": "LA", "method": "LA"})
+    assert len(plan(Params.read(settings)).stage_one) == 36
+
+
+def test_names_are_readable_and_end_in_the_identity(settings):
+    planned = plan(Params.read(settings))
+    for run in planned.everything():
+        if run.step != "acquire":
+            assert run.name.endswith(f"-{run.identity[:8]}")
+    assert any(name.startswith("cifar100-exp100-graloss-afg-seed0-") for name in planned.stage_two)
+
+
+def test_two_runs_with_one_name_are_refused(settings, monkeypatch):
+    from longtail import plan as module
+
+    real = module.digest
+    monkeypatch.setattr(module, "digest", lambda data: "0" * 8 + real(data)[8:])
+    clashing = deepcopy(settings)
+    clashing["imbalance"]["ratios"] = [100.0000001, 100]  # the same label, another run
+    with pytest.raises(UserError, match="two different runs would be named"):
+        plan(Params.read(clashing))
+
+
+def test_another_settings_file_publishes_in_its_own_folder(root):
+    source = root / "workflow/settings/demo.yaml"
+    planned = plan(Params.load(source), source)
+    assert planned.files[0] == "results/demo/table2.csv"
+    folders = [run.folder for step in STEPS[1:] for run in planned.runs(step).values()]
+    assert folders
+    assert all(folder.startswith("results/demo/") for folder in folders)
