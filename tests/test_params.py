@@ -37,7 +37,11 @@ def test_the_projects_own_settings_are_valid(root):
     [
         ("sedes", [1], "sedes: unknown key"),
         ("dataset", "cifar1000", "dataset: 'cifar1000' is unknown; there are cifar10, cifar100"),
-        ("imbalance", {"ratios": [100, 0.5]}, "imbalance.ratios[1]: 0.5 is below 1; a ratio is largest class"),
+        (
+            "imbalance",
+            {"ratios": [100, 0.5]},
+            "imbalance.ratios[1]: 0.5 is below 1; a ratio is largest class",
+        ),
         ("imbalance", {"profile": "natural", "ratios": [10]}, "ratios does not go with profile natural"),
         ("imbalance", {"profile": "exponential"}, "profile exponential needs ratios"),
         ("validation", "train", "validation.source: 'train': should be 'unused', 'holdout' or 'test'"),
@@ -59,7 +63,11 @@ def test_the_projects_own_settings_are_valid(root):
         ("stage_two/afg", {"kk": 2}, "stage_two.afg.kk: unknown key"),
         ("stage_two/afg", {"alpha": -1}, "stage_two.afg.alpha: -1 is below 0"),
         ("stage_two/magic", {}, "stage_two.magic: there is no 'magic'; there are"),
-        ("methods/GLAG", {"stage_one": "grass", "stage_two": "afg"}, "methods.GLAG.stage_one: 'grass' is not an"),
+        (
+            "methods/GLAG",
+            {"stage_one": "grass", "stage_two": "afg"},
+            "methods.GLAG.stage_one: 'grass' is not an",
+        ),
         ("figures/gamma", {"colour": "red"}, "figures.gamma.colour: unknown key"),
         ("groups", {"many_above": 10, "few_below": 20}, "groups: few_below must not exceed"),
         ("features", {"views": -1}, "features.views: -1 is below 0"),

@@ -35,7 +35,10 @@ def compute(job: Job) -> None:
     parts, classes = READERS[dataset.name](dataset, settings)
     for part, (images, labels) in parts.items():
         tensors = {"images": torch.from_numpy(images), "labels": torch.from_numpy(labels)}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, job.folder / f"{part}.safetensors")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            job.folder / f"{part}.safetensors",
+        )
     (job.folder / "classes.json").write_text(json.dumps(classes, indent=1) + "\n", "utf-8")
     job.facts["images"] = {part: len(labels) for part, (_, labels) in parts.items()}
 

@@ -31,6 +31,7 @@ from longtail.params import (
 )
 from longtail.settings import PACKAGE, Settings
 from longtail.store import write_json
+from longtail.tables import check
 
 STEPS = ("acquire", "split", "stage_one", "features", "stage_two")
 PLANNED = Path(".longtail/plan")
@@ -389,6 +390,7 @@ def _features(
 def _table(
     planner: _Planner, entry: str, table: Table, cells: dict[str, list[Cell]], context: dict[str, Any]
 ) -> Published:
+    check(entry, table)
     methods = [row.method for row in table.rows if row.method]
     modules = ("longtail.tables",)
     return Published(

@@ -23,7 +23,14 @@ from longtail.params import AcquireSettings
 def run(tmp_path, dataset, root, download=False):
     folder = tmp_path / "out"
     folder.mkdir(exist_ok=True)
-    job = Job("acquire", dataset, AcquireSettings(dataset=dataset, root=str(root), download=download), {}, folder, folder)
+    job = Job(
+        "acquire",
+        dataset,
+        AcquireSettings(dataset=dataset, root=str(root), download=download),
+        {},
+        folder,
+        folder,
+    )
     compute(job)
     return {part: load_file(folder / f"{part}.safetensors") for part in ("train", "test")}
 
@@ -86,7 +93,9 @@ def test_a_pickle_that_calls_something_is_not_read(tmp_path, official, monkeypat
 
 
 def test_missing_files_without_permission_to_download(tmp_path):
-    with pytest.raises(UserError, match=r"no cifar-10-batches-py there, and data.download is false; set data.root"):
+    with pytest.raises(
+        UserError, match=r"no cifar-10-batches-py there, and data.download is false; set data.root"
+    ):
         run(tmp_path, "cifar10", tmp_path / "empty")
 
 
@@ -100,7 +109,9 @@ def test_missing_files_without_a_network_leave_nothing_behind(tmp_path, monkeypa
     kind = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}[dataset]
     monkeypatch.setattr(torchvision.datasets, kind, fails)
     root = tmp_path / "root"
-    with pytest.raises(UserError, match="no network .*no route to host.*set data.root to a folder that holds"):
+    with pytest.raises(
+        UserError, match="no network .*no route to host.*set data.root to a folder that holds"
+    ):
         run(tmp_path, dataset, root, download=True)
     assert list(root.iterdir()) == []
 

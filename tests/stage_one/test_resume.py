@@ -1,20 +1,22 @@
 """A training that was killed goes on to the same result, to the last bit."""
 
+import itertools
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from longtail.losses.logit_adjusted import Settings, build
 from longtail.params import Optimiser
 from longtail.schedules import LearningRate, Length
 from longtail.stage_one import checkpoint
-from longtail.stage_one.loop import Phase, State, supervised, train
+from longtail.stage_one.loop import Batch, Outcome, Phase, State, supervised, train
 
 STEPS = LearningRate.model_validate(
     {"peak": 0.05, "warmup": 1, "decay": {"form": "step", "at": [2, 3], "factors": [0.1, 0.01]}}
@@ -187,61 +189,71 @@ def test_checkpoints_are_no_more_frequent_than_asked(make_phase, make_modules, t
     assert written == [4]  # the last epoch's: making the outputs may be what is killed
 
 
-TRAINING = """
-import sys, time
-from pathlib import Path
-import torch
-from torch import nn
-from longtail.params import Optimiser
-from longtail.losses.logit_adjusted import Settings, build
-from longtail.schedules import LearningRate, Length
-from longtail.stage_one.loop import Phase, supervised, train
-
-torch.set_num_threads(1)
-folder, stop_at = Path(sys.argv[1]), int(sys.argv[2])
-torch.manual_seed(0)
-network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 4))
-labels = torch.arange(32) % 4
-steps = 0
-
-def step(modules, batches, progress):
-    global steps
-    steps += 1
-    if steps == stop_at:
-        (folder / "inside").touch()
-        time.sleep(60)
-    return supervised(modules, batches, progress)
-
-phase = Phase(
-    name="train", images=torch.randint(0, 256, (32, 1, 6, 6), dtype=torch.uint8), labels=labels,
-    samplers=[lambda y, g, t: torch.randperm(len(y), generator=g)], augment=lambda x, g: x,
-    normalise=lambda x: x / 255, step=step, batch_size=8, length=Length(epochs=5),
-    learning_rate=LearningRate(peak=0.1), optimiser=Optimiser(), progress="step",
-)
-modules = nn.ModuleDict({"network": network, "loss": build(Settings(), labels.bincount())})
-train([phase], modules, seed=0, precision="float32", path=folder / "checkpoint.safetensors")
-torch.save(modules.state_dict(), folder / "result")
-(folder / "steps").write_text(str(steps))
-"""
+def small_training(folder: Path, step: Callable[..., Outcome]) -> nn.ModuleDict:
+    """Five epochs of four steps, with a checkpoint after every epoch."""
+    torch.set_num_threads(1)
+    labels = torch.arange(32) % 4
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        images = torch.randint(0, 256, (32, 1, 6, 6), dtype=torch.uint8)
+        network = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.1), nn.Linear(64, 4)
+        )
+    modules = nn.ModuleDict({"network": network, "loss": build(Settings(), labels.bincount())})
+    phase = Phase(
+        name="train",
+        images=images,
+        labels=labels,
+        samplers=[lambda labels, generator, _: torch.randperm(len(labels), generator=generator)],
+        augment=lambda images, _: images,
+        normalise=lambda images: images / 255,
+        step=step,
+        batch_size=8,
+        length=Length(epochs=5),
+        learning_rate=LearningRate(peak=0.1),
+        optimiser=Optimiser(),
+        progress="step",
+    )
+    train([phase], modules, seed=0, precision="float32", path=folder / "checkpoint.safetensors")
+    return modules
 
 
-def start(folder: Path, stop_at: int) -> subprocess.Popen[bytes]:
-    folder.mkdir(exist_ok=True)
-    return subprocess.Popen([sys.executable, "-c", TRAINING, str(folder), str(stop_at)])
+def counting(then: Callable[[int], None]) -> Callable[..., Outcome]:
+    """The supervised step; before each one `then` is told its number."""
+    numbers = itertools.count(1)
+
+    def step(modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
+        then(next(numbers))
+        return supervised(modules, batches, progress)
+
+    return step
+
+
+def hang_in_the_fourth_epoch(folder: Path) -> None:
+    """What this file does as a program."""
+
+    def then(number: int) -> None:
+        if number == 3 * 4 + 3:
+            (folder / "inside").touch()
+            time.sleep(60)
+
+    small_training(folder, counting(then))
 
 
 def test_sigkill_in_the_middle_of_an_epoch(tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    reference, process = start(whole, 0), start(killed, 4 * 3 + 3)
+    process = subprocess.Popen([sys.executable, __file__, str(tmp_path)])
+    (tmp_path / "whole").mkdir()
+    whole = small_training(tmp_path / "whole", supervised)
     deadline = time.monotonic() + 60
-    while not (killed / "inside").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "inside").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert not (killed / "result").exists()
-    assert start(killed, 0).wait() == 0
-    assert reference.wait() == 0
-    assert (killed / "steps").read_text() == "8"  # three of five epochs were kept
-    one, other = (torch.load(folder / "result", weights_only=True) for folder in (whole, killed))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    steps: list[int] = []
+    resumed = small_training(tmp_path, counting(steps.append))
+    assert len(steps) == 2 * 4  # three of the five epochs were kept
+    assert_same(resumed, whole)
+
+
+if __name__ == "__main__":
+    hang_in_the_fourth_epoch(Path(sys.argv[1]))

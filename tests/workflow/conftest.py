@@ -60,7 +60,11 @@ class Project:
 
     def run(self, *command: str, ok: bool = True, env: dict[str, str] | None = None) -> str:
         """Run a command as a user would; its output, standard error included."""
-        environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+        environment = {
+            **os.environ,
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+        }
         environment |= {"GIT_CONFIG_GLOBAL": "/dev/null", "DVC_TEST": "true", **(env or {})}
         done = subprocess.run(
             command,

@@ -101,14 +101,20 @@ def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use
     settings = yaml.safe_load((project.path / "params.yaml").read_text())
     settings["stage_one"]["sharp"] = {"loss": {"name": "sharp"}}
     settings["methods"]["Sharp"] = {"stage_one": "sharp", "stage_two": "joint"}
-    settings["tables"]["table2"]["rows"].append({"section": "End to end", "label": "Sharp", "method": "Sharp"})
+    settings["tables"]["table2"]["rows"].append(
+        {"section": "End to end", "label": "Sharp", "method": "Sharp"}
+    )
     (project.path / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     project.run("dvc", "repro", "-q")
     added = project.stored()
     assert steps(new_runs(before, added)) == ["features", "stage_one", "stage_two"]
     assert "Sharp" in project.table()
 
-    project.edit("src/longtail/losses/sharp.py", "F.cross_entropy(self.sharpness * logits", "2 * F.cross_entropy(logits")
+    project.edit(
+        "src/longtail/losses/sharp.py",
+        "F.cross_entropy(self.sharpness * logits",
+        "2 * F.cross_entropy(logits",
+    )
     project.run("dvc", "repro", "-q")
     edited = project.stored()
     assert steps(new_runs(added, edited)) == ["features", "stage_one", "stage_two"]
@@ -116,7 +122,11 @@ def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use
 
     # comments, docstrings, formatting, a rule's shell string: nothing
     project.edit("src/longtail/losses/sharp.py", '"""Mean loss."""', '"""The mean loss."""  # of a batch')
-    project.edit("workflow/rules/stage_one.smk", '"longtail stage-one {wildcards.run}', '"longtail  stage-one {wildcards.run}')
+    project.edit(
+        "workflow/rules/stage_one.smk",
+        '"longtail stage-one {wildcards.run}',
+        '"longtail  stage-one {wildcards.run}',
+    )
     assert project.nothing_to_do()
     project.run("dvc", "repro", "-q")
     assert project.stored() == edited
@@ -124,13 +134,21 @@ def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use
 
 def test_a_new_key_with_a_neutral_value_invalidates_nothing(project):
     before = project.stored()
-    project.edit("src/longtail/params.py", "import BeforeValidator, Field", "import BeforeValidator as BeforeValidator, Field")
+    project.edit(
+        "src/longtail/params.py",
+        "import BeforeValidator, Field",
+        "import BeforeValidator as BeforeValidator, Field",
+    )
     project.edit(
         "src/longtail/params.py",
         "    weight_decay: float = Field(5e-4, ge=0)\n",
         "    weight_decay: float = Field(5e-4, ge=0)\n    dampening: Annotated[float, Neutral(0.0)] = 0.0\n",
     )
-    project.edit("src/longtail/params.py", "from longtail.settings import Settings", "from longtail.settings import Neutral, Settings")
+    project.edit(
+        "src/longtail/params.py",
+        "from longtail.settings import Settings",
+        "from longtail.settings import Neutral, Settings",
+    )
     assert project.nothing_to_do()
     project.run("dvc", "repro", "-q")
     assert project.stored() == before
@@ -164,7 +182,9 @@ def test_the_same_holds_with_links_into_the_cache(clone, built, kind):
 
 
 def plan_digest(project: Project) -> str:
-    newest = max((project.path / ".longtail/plan/layers").glob("*.json"), key=lambda file: file.stat().st_mtime)
+    newest = max(
+        (project.path / ".longtail/plan/layers").glob("*.json"), key=lambda file: file.stat().st_mtime
+    )
     return newest.stem
 
 
@@ -207,7 +227,10 @@ def test_runs_that_were_never_committed_survive_dvc_checkout_and_exp_apply(proje
     project.run("snakemake")
     settings = yaml.safe_load(params(project))
     assert settings["stage_two"]["afg"]["k"] == 3
-    assert steps(new_runs(with_experiment, project.stored())) in ([], ["stage_two"])  # k = 3 with alpha = 0.1 is new
+    assert steps(new_runs(with_experiment, project.stored())) in (
+        [],
+        ["stage_two"],
+    )  # k = 3 with alpha = 0.1 is new
 
 
 def params(project: Project) -> str:
@@ -322,13 +345,24 @@ def test_dvc_yaml_names_every_file_that_a_layer_makes(project):
     }
     layers = json.loads((project.path / ".longtail/plan/layers" / f"{plan_digest(project)}.json").read_text())
     made = [reference["folder"] for step in layers if step != "published" for reference in layers[step]]
-    made += [file for name, (_, *files) in layers["published"].items() if "report" not in name for file in [name, *files]]
+    made += [
+        file
+        for name, (_, *files) in layers["published"].items()
+        if "report" not in name
+        for file in [name, *files]
+    ]
     for path in made:
-        assert any(path == out or path.startswith(f"{out}/") for out in outs), f"{path} is in no stage of dvc.yaml"
+        assert any(path == out or path.startswith(f"{out}/") for out in outs), (
+            f"{path} is in no stage of dvc.yaml"
+        )
     for stage in stages.values():
         layer = stage["cmd"].rpartition(" ")[2]
         assert layer in subprocess.run(
-            ["snakemake", "--list-target-rules"], cwd=project.path, capture_output=True, text=True, check=False,
+            ["snakemake", "--list-target-rules"],
+            cwd=project.path,
+            capture_output=True,
+            text=True,
+            check=False,
             env=None,
         ).stdout or layer.endswith("_all")
         for out in stage["outs"]:

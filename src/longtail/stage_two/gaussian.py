@@ -97,5 +97,5 @@ def _factor(centred: Tensor) -> Tensor:
     scaled = centred / math.sqrt(count - 1)
     if count <= dimensions:
         return scaled.float()
-    _, triangle = torch.linalg.qr(scaled, mode="r")
+    triangle: Tensor = torch.linalg.qr(scaled, mode="r").R
     return triangle.float()

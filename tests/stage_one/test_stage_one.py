@@ -1,0 +1,206 @@
+"""The step as a whole: from a split to model, history, metrics and curves."""
+
+import csv
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from longtail import stage_one
+from longtail.errors import UserError
+from longtail.evaluation import metrics
+from longtail.job import Job
+from longtail.networks import resnet_cifar
+from longtail.params import StageOneSettings
+from longtail.stage_one import Evaluation
+
+COUNTS = [40, 20, 8, 3, 1]
+RECIPE = {
+    "network": {"name": "resnet_cifar", "depth": 8, "width": 4},
+    "loss": "logit_adjusted",
+    "augmentation": {"crop": 1, "autoaugment": "none", "cutout": 2},
+    "batch_size": 16,
+    "schedule": {"epochs": 3},
+    "learning_rate": {"peak": 0.05, "warmup": 1},
+    "evaluate_every": 2,
+}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Path]:
+    """Raw images and a split of five classes that differ in brightness: 72 train, 10 validation, 25 test."""
+    raw, split = tmp_path / "raw", tmp_path / "split"
+    raw.mkdir()
+    split.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    labels = {
+        "train": torch.arange(5).repeat_interleave(torch.tensor(COUNTS) + 2),
+        "test": torch.arange(5).repeat(5),
+    }
+    for part, values in labels.items():
+        noise = torch.randint(0, 60, (len(values), 3, 8, 8), generator=generator)
+        images = (noise + 45 * values[:, None, None, None]).to(torch.uint8)
+        save_file({"images": images, "labels": values}, raw / f"{part}.safetensors")
+    held = torch.zeros(len(labels["train"]), dtype=torch.bool)
+    for label in range(5):
+        held[(labels["train"] == label).nonzero().flatten()[:2]] = True
+    chosen = {
+        "train": (~held).nonzero().flatten(),
+        "validation": held.nonzero().flatten(),
+        "test": torch.arange(25),
+    }
+    for part, samples in chosen.items():
+        source = labels["test" if part == "test" else "train"]
+        rows = [f"{sample},{source[sample]}" for sample in samples.tolist()]
+        (split / f"{part}.csv").write_text("\n".join(["sample,label", *rows, ""]))
+    rows = [f"{label},c{label},{n},2,5" for label, n in enumerate(COUNTS)]
+    (split / "counts.csv").write_text("\n".join(["label,name,train,validation,test", *rows, ""]))
+    return {"acquire": raw, "split": split}
+
+
+def run(inputs: dict[str, Path], place: Path, seed: int = 0, **changes: Any) -> Job:
+    settings = StageOneSettings.model_validate(
+        {"dataset": "cifar10", "recipe": RECIPE | changes, "seed": seed, "precision": "float32"}
+    )
+    job = Job("stage_one", "run", settings, inputs, place / "outputs", place / "scratch")
+    job.folder.mkdir(parents=True)
+    job.scratch.mkdir(exist_ok=True)
+    stage_one.compute(job)
+    return job
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_it_writes_model_history_metrics_and_curves(inputs, tmp_path):
+    job = run(inputs, tmp_path / "run")
+    assert set(files(job.folder)) == {
+        "model.safetensors",
+        "history.csv",
+        "metrics.json",
+        "live/metrics.json",
+        *(
+            f"live/plots/metrics/{curve}.tsv"
+            for curve in (
+                "train/loss",
+                "train/accuracy",
+                "test/accuracy",
+                "validation/accuracy",
+                "learning_rate",
+                "gamma",
+                "progress",
+            )
+        ),
+    }
+    rows = list(csv.DictReader((job.folder / "history.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["step"] for row in rows] == ["5", "10", "15"]
+    assert [bool(row["test_accuracy"]) for row in rows] == [False, True, True]
+    found = json.loads((job.folder / "metrics.json").read_text())
+    assert found["test"]["n"] == 25
+    assert found["validation"]["n"] == 10
+    assert float(rows[-1]["test_accuracy"]) == found["test"]["accuracy"]
+    assert float(rows[-1]["validation_accuracy"]) == found["validation"]["accuracy"]
+    curve = (job.folder / "live/plots/metrics/train/loss.tsv").read_text().splitlines()
+    assert curve == ["step\tloss", *(f"{row['epoch']}\t{row['train_loss']}" for row in rows)]
+    assert job.facts["parameters"] == sum(
+        p.numel() for p in resnet_cifar.build(resnet_cifar.Settings(depth=8, width=4), 3, 5).parameters()
+    )
+    assert (job.facts["steps"], job.facts["epochs"], job.facts["precision"]) == (15, 3, "float32")
+    assert job.facts["images_per_second"] > 0
+
+
+def test_the_metrics_are_those_of_the_model_that_is_written(inputs, tmp_path):
+    job = run(inputs, tmp_path / "run")
+    network = resnet_cifar.build(resnet_cifar.Settings(depth=8, width=4), 3, 5)
+    weights = load_file(job.folder / "model.safetensors")
+    network.load_state_dict(weights)
+    assert all(tensor.dtype == torch.float32 for tensor in weights.values())
+    test = load_file(inputs["acquire"] / "test.safetensors")
+    network = network.to(memory_format=torch.channels_last)
+    logits = stage_one.predict(
+        network,
+        test["images"],
+        lambda images: stage_one.normalise(images, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        torch.device("cpu"),
+        "float32",
+    )
+    found = json.loads((job.folder / "metrics.json").read_text())["test"]
+    assert found == metrics(logits, test["labels"], torch.tensor(COUNTS))
+
+
+def test_two_runs_are_the_same_to_the_last_bit_and_another_seed_is_another(inputs, tmp_path):
+    torch.manual_seed(1)
+    one = run(inputs, tmp_path / "one")
+    torch.manual_seed(2)
+    two = run(inputs, tmp_path / "two")
+    assert files(one.folder) == files(two.folder)
+    other = run(inputs, tmp_path / "other", seed=1)
+    assert files(one.folder)["model.safetensors"] != files(other.folder)["model.safetensors"]
+
+
+def test_a_run_that_was_killed_after_its_last_epoch_writes_the_same_files(inputs, tmp_path, monkeypatch):
+    one = run(inputs, tmp_path / "one")
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage_one, "save_file", fail)
+        with pytest.raises(KeyboardInterrupt):
+            run(inputs, tmp_path / "two")
+    (tmp_path / "two/outputs").rename(tmp_path / "two/left")
+    two = run(inputs, tmp_path / "two")
+    assert files(one.folder) == files(two.folder)
+
+
+def test_curves_need_no_repository_make_none_and_call_nobody(inputs, tmp_path, monkeypatch):
+    """DVCLive by itself makes a DVC repository in a git one, and an experiment, and talks to DVC Studio."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("DVC_STUDIO_TOKEN", "isat_1")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0" * 40)  # as under `dvc exp run`
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    (home / ".git").mkdir()
+    run(inputs, tmp_path / "run")
+    assert [file.name for file in home.rglob("*")] == [".git"]
+
+
+def test_validation_on_the_test_images_is_computed_once(inputs):
+    part = stage_one.read_part(inputs["split"], inputs["acquire"], "test")
+    asked = []
+
+    class Network(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            asked.append(len(images))
+            return images.mean(dim=(2, 3))
+
+    evaluation = Evaluation(
+        Network(), {"test": part, "validation": part}, torch.Tensor.float, torch.device("cpu"), "float32"
+    )
+    found = evaluation.accuracies()
+    assert asked == [25]
+    assert found["test_accuracy"] == found["validation_accuracy"]
+
+
+def test_a_class_without_training_images_is_one_line_for_the_user(inputs, tmp_path):
+    counts = inputs["split"] / "counts.csv"
+    counts.write_text(counts.read_text().replace("c4,1,", "c4,0,"))
+    with pytest.raises(UserError, match=r"loss logit_adjusted: classes \[4\] have no training image"):
+        run(inputs, tmp_path / "run")
+
+
+def test_the_class_balanced_sampler_and_iterations_are_settings(inputs, tmp_path):
+    job = run(inputs, tmp_path / "run", sampler="class_balanced", schedule={"iterations": 7})
+    assert (job.facts["steps"], job.facts["epochs"]) == (7, 2)
