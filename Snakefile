@@ -1,6 +1,7 @@
 # Long-tailed image recognition, from raw data to tables: data flows down this list and never back.
 # Settings are params.yaml unless `--config params=FILE` names others, which then publish in results/NAME/.
 
+
 include: "workflow/rules/plan.smk"
 include: "workflow/rules/acquire.smk"
 include: "workflow/rules/split.smk"

@@ -79,7 +79,7 @@ def test_the_calibration_error_is_torchmetrics(case):
     functional = pytest.importorskip("torchmetrics.functional.classification")
     logits, labels, _ = case
     expected = functional.multiclass_calibration_error(
-        logits.double(), labels, num_classes=logits.shape[1], n_bins=15, norm="l1"
+        logits.double().softmax(dim=1), labels, num_classes=logits.shape[1], n_bins=15, norm="l1"
     )
     assert expected_calibration_error(logits, labels) == pytest.approx(float(expected), abs=1e-6)
 

@@ -133,7 +133,7 @@ def _idx(file: Path, header: int) -> NDArray[np.uint8]:
 
 
 def _digits(dataset: Dataset, _: AcquireSettings) -> tuple[dict[str, Arrays], list[str]]:
-    """Scikit-learn's digits, grey levels 0 to 16 spread over 0 to 255; the test part is the last 50 a class."""
+    """Scikit-learn's digits, grey levels 0 to 16 spread over 0 to 255; the last 50 of a class are test."""
     from sklearn.datasets import load_digits
 
     data = load_digits()

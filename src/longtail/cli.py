@@ -1,4 +1,4 @@
-"""The command `longtail`: one sub-command a step, as the rules call them, and what a person asks of the plan."""
+"""The command `longtail`: a sub-command a step, as the rules call them, and what one asks of the plan."""
 
 import argparse
 import errno
@@ -87,7 +87,7 @@ def _open_log(path: str | None) -> TextIO | None:
         return None
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     log = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
-    sys.stderr = _Copy(sys.stderr, log)  # type: ignore[assignment]
+    sys.stderr = _Copy(sys.stderr, log)
     return log
 
 

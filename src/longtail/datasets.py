@@ -34,7 +34,7 @@ class Dataset:
 
     @property
     def identity(self) -> str:
-        """SHA-256 over name, published checksums and normalisation: what every run on this dataset builds on."""
+        """SHA-256 over name, published checksums and normalisation: what runs on this dataset build on."""
         lines = [self.name, f"{self.mean} {self.std}"]
         lines += [f"{file} {checksum}" for file, checksum in sorted(self.files.items())]
         return sha256("\n".join(lines).encode()).hexdigest()

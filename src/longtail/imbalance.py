@@ -20,8 +20,8 @@ def pareto_counts(classes: int, largest: int, smallest: int, alpha: float) -> Co
     quantiles = (ranks / classes) ** (-1 / alpha) - 1
     if classes == 1:
         return np.array([largest])
-    shares = (quantiles - quantiles[-1]) / (quantiles[0] - quantiles[-1])
-    return (smallest + (largest - smallest) * shares).astype(np.int64)
+    shares: NDArray[np.float64] = (quantiles - quantiles[-1]) / (quantiles[0] - quantiles[-1])
+    return np.asarray(smallest + (largest - smallest) * shares).astype(np.int64)
 
 
 def counts(imbalance: ExponentialImbalance | ParetoImbalance | NaturalImbalance, available: Counts) -> Counts:

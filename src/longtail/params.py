@@ -326,8 +326,8 @@ class Params(Settings):
     features: Features = Features()
     stage_two: dict[EntryName, Classifier]
     methods: dict[str, MethodRow]
-    tables: dict[EntryName, Table] = {}
-    figures: dict[EntryName, Figure] = {}
+    tables: dict[EntryName, Table] = Field({})
+    figures: dict[EntryName, Figure] = Field({})
 
     @model_validator(mode="before")
     @classmethod
@@ -350,26 +350,28 @@ class Params(Settings):
     @model_validator(mode="after")
     def _names_exist(self) -> "Params":
         if self.dataset not in DATASETS:
-            raise _At("dataset", f"{self.dataset!r} is unknown; there are {', '.join(DATASETS)}")
+            raise MisplacedError("dataset", f"{self.dataset!r} is unknown; there are {', '.join(DATASETS)}")
         if len(set(self.seeds)) != len(self.seeds):
-            raise _At("seeds", f"{self.seeds} names a seed twice")
+            raise MisplacedError("seeds", f"{self.seeds} names a seed twice")
         for name, method in self.methods.items():
             for kind, entries in (("stage_one", self.stage_one), ("stage_two", self.stage_two)):
                 if (entry := getattr(method, kind)) not in entries:
-                    raise _At(
+                    raise MisplacedError(
                         f"methods.{name}.{kind}", f"{entry!r} is not an entry of {kind}: {', '.join(entries)}"
                     )
         for name, table in self.tables.items():
             for index, row in enumerate(table.rows):
                 if row.method is not None and row.method not in self.methods:
-                    raise _At(
+                    raise MisplacedError(
                         f"tables.{name}.rows[{index}].method",
                         f"{row.method!r} is not an entry of methods: {', '.join(self.methods)}",
                     )
         for name, figure in self.figures.items():
             table_name = getattr(figure.options, "table", None)
             if table_name is not None and table_name not in self.tables:
-                raise _At(f"figures.{name}.table", f"{table_name!r} is not one of {', '.join(self.tables)}")
+                raise MisplacedError(
+                    f"figures.{name}.table", f"{table_name!r} is not one of {', '.join(self.tables)}"
+                )
         return self
 
     @classmethod
@@ -401,7 +403,7 @@ class Params(Settings):
             raise UserError(f"{source}: {'; '.join(_lines(error))}") from None
 
 
-class _At(ValueError):
+class MisplacedError(ValueError):
     """A wrong value that a check of the whole file found, with the path of its key."""
 
     def __init__(self, path: str, message: str) -> None:
@@ -443,7 +445,7 @@ def _lines(error: ValidationError, prefix: tuple[Any, ...] = ()) -> list[str]:
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, ValidationError):
             lines.extend(_lines(cause, where))
-        elif isinstance(cause, _At):
+        elif isinstance(cause, MisplacedError):
             lines.append(f"{cause.path}: {cause}")
         else:
             lines.append(f"{_key(where)}: {_message(item)}")

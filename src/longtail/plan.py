@@ -208,13 +208,21 @@ class Plan:
 
     def _listing(self) -> dict[str, Any]:
         runs = {step: [reference(run) for run in self.runs(step).values()] for step in STEPS}
-        published = {item.record: [item.identity, *item.outputs] for item in self.published()}
-        return {**runs, "published": published}
+        published: dict[str, Any] = {"tables": [], "figures": [], "report": []}
+        for item in self.published():
+            published[item.kind].append(
+                {"record": item.record, "identity": item.identity, "outputs": item.outputs}
+            )
+        return {**runs, **published}
 
     def write(self, folder: Path = PLANNED) -> None:
         """Write what every command will be told; what is there already is the same by its name."""
         for run in self.everything():
-            _write_once(folder / run.step / f"{run.name}.json", run.planned)
+            path = folder / run.step / f"{run.name}.json"
+            if run.step == "acquire":  # its name does not say where the files lie, or whether to download them
+                write_json(path, run.planned)
+            else:
+                _write_once(path, run.planned)
         for item in self.published():
             _write_once(
                 folder / item.kind / f"{item.name}-{item.identity[:16]}.json",

@@ -11,7 +11,7 @@ from longtail.store import home
 
 
 def prune(settings: Sequence[str], yes: bool = False) -> None:
-    """Show every run folder in results/, data/splits and the store that the settings do not need; delete them.
+    """Show every run folder, in results and in the store, that the settings do not need; delete them.
 
     Raises:
         UserError: if the answer is not yes.

@@ -1,4 +1,4 @@
-"""What is published under stable names: tables, figures, the report; made again whenever it is not the plan's.
+"""What is published under stable names: tables, figures, the report; made again when it is not the plan's.
 
 Beside each stands its identity (NAME.identity.json). While the Snakefile is read, `stamp` makes the time
 stamps tell the truth: later than its inputs where the record is the plan's, the epoch where it is not.
@@ -145,11 +145,8 @@ def check(layer: str, plan: str) -> None:
     Raises:
         UserError: naming the files that are wrong.
     """
-    listing = read_plan("layers", plan)["published"]
-    kinds = {"tables": lambda name: "/figures/" not in name, "figures": lambda name: "/figures/" in name}
-    wrong = []
-    for record, (identity, *outputs) in listing.items():
-        if kinds[layer](record) and not is_current(record, identity, outputs):
-            wrong.append(f"{outputs[0]}: is not the plan's; type the command again to make it")
+    items = read_plan("layers", plan)[layer]
+    wrong = [item["outputs"][0] for item in items if not is_current(**item)]
     if wrong:
-        raise UserError("\n".join(wrong))
+        raise UserError("\n".join(f"{name}: is not the plan's; type the command again" for name in wrong))
+    print(f"{layer}: {len(items)} verified", file=sys.stderr)

@@ -36,7 +36,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def resolved(self, hashed: bool = False) -> dict[str, Any]:
-        """All keys with their values as plain JSON data; for hashing, without those at their neutral value."""
+        """All keys with their values as JSON data; for hashing, without those at their neutral value."""
         kept = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)

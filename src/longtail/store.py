@@ -98,7 +98,7 @@ def verify(folder: Path, identity: str) -> dict[str, Any]:
 
 
 def find(step: str, run: str, identity: str) -> Path | None:
-    """A finished, undamaged run of this identity in the store, under whatever label; None if there is none."""
+    """A finished, undamaged run of this identity in the store, under any label; None if there is none."""
     shelf = stored(step, run).parent
     candidates = [shelf / run, *sorted(shelf.glob(f"*-{identity[:8]}"))]
     for folder in candidates:

@@ -35,7 +35,7 @@ def targets_last(words: Sequence[str]) -> list[str]:
 class LogHandler(LogHandlerBase):
     """Writes nothing: a package with this prefix has to have one."""
 
-    writes_to_stream = writes_to_file = has_filter = has_formatter = needs_rulegraph = False  # type: ignore[assignment]
+    writes_to_stream = writes_to_file = has_filter = has_formatter = needs_rulegraph = False
 
     def emit(self, record: Any) -> None:
         """Drop the record."""

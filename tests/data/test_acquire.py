@@ -110,7 +110,7 @@ def test_missing_files_without_a_network_leave_nothing_behind(tmp_path, monkeypa
     monkeypatch.setattr(torchvision.datasets, kind, fails)
     root = tmp_path / "root"
     with pytest.raises(
-        UserError, match="no network .*no route to host.*set data.root to a folder that holds"
+        UserError, match=r"no network .*no route to host.*set data.root to a folder that holds"
     ):
         run(tmp_path, dataset, root, download=True)
     assert list(root.iterdir()) == []

@@ -73,17 +73,22 @@ def test_on_the_real_cifar_100_the_subset_of_ratio_10_is_the_one_that_is_known(s
 def test_parts_never_overlap_and_every_class_keeps_an_image(sizes, ratio, source, seed):
     labels = np.repeat(np.arange(len(sizes)), sizes)
     wanted = settings(ExponentialImbalance(ratio=ratio), seed, source=source, per_class=4, share=0.3)
-    try:
-        chosen = split(labels, len(sizes), wanted)
-    except UserError as error:
-        assert source == "unused" or "training image" in str(error)
+    plain = settings(ExponentialImbalance(ratio=ratio), seed, source="test")
+    if int(min(sizes) / ratio) == 0:
+        with pytest.raises(UserError, match="no training image would be left"):
+            split(labels, len(sizes), wanted)
         return
+    if source == "unused" and sum(sizes) == split(labels, len(sizes), plain).train.size:
+        with pytest.raises(UserError, match="leaves no training image out"):
+            split(labels, len(sizes), wanted)
+        return
+    chosen = split(labels, len(sizes), wanted)
     assert not set(chosen.train) & set(chosen.validation)
     assert len(set(chosen.train)) == len(chosen.train)
     if source == "unused":
         assert np.bincount(labels[chosen.validation], minlength=len(sizes)).max() <= 4
     if source == "holdout":
-        kept = split(labels, len(sizes), settings(ExponentialImbalance(ratio=ratio), seed, source="test"))
+        kept = split(labels, len(sizes), plain)
         assert set(chosen.train) | set(chosen.validation) == set(kept.train)
         assert set(labels[chosen.train]) == set(labels[kept.train])
 

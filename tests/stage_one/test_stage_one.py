@@ -3,6 +3,7 @@
 import csv
 import json
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -160,21 +161,24 @@ def test_a_run_that_was_killed_after_its_last_epoch_writes_the_same_files(inputs
     assert files(one.folder) == files(two.folder)
 
 
-def test_curves_need_no_repository_make_none_and_call_nobody(inputs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("under_git", [False, True])
+def test_curves_need_no_repository_make_none_and_call_nobody(inputs, tmp_path, monkeypatch, under_git):
     """DVCLive by itself makes a DVC repository in a git one, and an experiment, and talks to DVC Studio."""
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("a connection was tried")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    called = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: called.append(host) or [])
     monkeypatch.setenv("DVC_STUDIO_TOKEN", "isat_1")
+    monkeypatch.setenv("DVC_STUDIO_REPO_URL", "git@example.org:someone/something.git")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0" * 40)  # as under `dvc exp run`
+    monkeypatch.setenv("DVC_EXP_NAME", "some-experiment")
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.chdir(home)
-    (home / ".git").mkdir()
+    if under_git:
+        subprocess.run(["git", "init", "--quiet"], check=True)
+    before = sorted(home.rglob("*"))
     run(inputs, tmp_path / "run")
-    assert [file.name for file in home.rglob("*")] == [".git"]
+    assert sorted(home.rglob("*")) == before
+    assert called == []
 
 
 def test_validation_on_the_test_images_is_computed_once(inputs):

@@ -24,8 +24,8 @@ rule acquire_all:
         [run.record for run in PLAN.acquire.values()],
     log:
         "logs/acquire_all.log",
+    localrule: True
     params:
         plan=PLAN.digest,
-    localrule: True
     shell:
         "longtail check acquire --plan {params.plan} --log {log}"

@@ -29,8 +29,8 @@ rule features_all:
         [run.record for run in PLAN.features.values()],
     log:
         "logs/features_all.log",
+    localrule: True
     params:
         plan=PLAN.digest,
-    localrule: True
     shell:
         "longtail check features --plan {params.plan} --log {log}"

@@ -13,12 +13,12 @@ rule figures:
         "logs/figures/{figure}.log",
     benchmark:
         "logs/figures/{figure}.benchmark.tsv"
-    params:
-        identity=lambda w: PLAN.figures[w.figure].identity[:16],
     threads: 1
     resources:
         mem_mb=1000,
         runtime="10m",
+    params:
+        identity=lambda w: PLAN.figures[w.figure].identity[:16],
     shell:
         "longtail figures {wildcards.figure} --identity {params.identity} --log {log}"
 
@@ -28,8 +28,8 @@ rule figures_all:
         [figure.outputs[0] for figure in PLAN.figures.values()],
     log:
         "logs/figures_all.log",
+    localrule: True
     params:
         plan=PLAN.digest,
-    localrule: True
     shell:
         "longtail check figures --plan {params.plan} --log {log}"

@@ -3,7 +3,8 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(workflow.basedir) / "src"))  # this work tree's code, not an installed one
+# This work tree's code, not an installed one; and the commands of this environment.
+sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
 
 from longtail.errors import UserError

@@ -11,11 +11,11 @@ rule report:
         "logs/report.log",
     benchmark:
         "logs/report.benchmark.tsv"
-    params:
-        identity=lambda w: PLAN.report["report"].identity[:16],
     threads: 1
     resources:
         mem_mb=1000,
         runtime="10m",
+    params:
+        identity=lambda w: PLAN.report["report"].identity[:16],
     shell:
         "longtail report report --identity {params.identity} --log {log}"

@@ -27,8 +27,8 @@ rule split_all:
         [run.record for run in PLAN.split.values()],
     log:
         "logs/split_all.log",
+    localrule: True
     params:
         plan=PLAN.digest,
-    localrule: True
     shell:
         "longtail check split --plan {params.plan} --log {log}"

@@ -27,8 +27,8 @@ rule stage_one_all:
         [run.record for run in PLAN.stage_one.values()],
     log:
         "logs/stage_one_all.log",
+    localrule: True
     params:
         plan=PLAN.digest,
-    localrule: True
     shell:
         "longtail check stage_one --plan {params.plan} --log {log}"

@@ -28,8 +28,8 @@ rule stage_two_all:
         [run.record for run in PLAN.stage_two.values()],
     log:
         "logs/stage_two_all.log",
+    localrule: True
     params:
         plan=PLAN.digest,
-    localrule: True
     shell:
         "longtail check stage_two --plan {params.plan} --log {log}"

@@ -13,12 +13,12 @@ rule tables:
         "logs/tables/{table}.log",
     benchmark:
         "logs/tables/{table}.benchmark.tsv"
-    params:
-        identity=lambda w: PLAN.tables[w.table].identity[:16],
     threads: 1
     resources:
         mem_mb=1000,
         runtime="10m",
+    params:
+        identity=lambda w: PLAN.tables[w.table].identity[:16],
     shell:
         "longtail tables {wildcards.table} --identity {params.identity} --log {log}"
 
@@ -28,8 +28,8 @@ rule tables_all:
         [table.outputs[0] for table in PLAN.tables.values()],
     log:
         "logs/tables_all.log",
+    localrule: True
     params:
         plan=PLAN.digest,
-    localrule: True
     shell:
         "longtail check tables --plan {params.plan} --log {log}"

@@ -26,7 +26,7 @@ class Curves:
 
         class Writer(Live):
             def _init_dvc(self) -> None:
-                """Live would look for a DVC repository, make one in a bare git one, and name an experiment."""
+                """Live would look for a DVC repository, make one where there is only git, and name a run."""
 
             def _init_studio(self) -> None:
                 """Live would announce the run to DVC Studio where the user has an access token."""

@@ -1,0 +1,89 @@
+"""A user's mistake: one clear line, exit code 2, nothing left behind."""
+
+import pytest
+
+from tests.workflow.conftest import TINY, Project, copy_sources
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Project:
+    project = Project(tmp_path_factory.mktemp("errors") / "project")
+    project.path.mkdir()
+    copy_sources(project.path)
+    project.git("init", "-q")
+    return project
+
+
+def fails(project: Project, settings: str, *command: str) -> str:
+    """The error line of a command under these settings, which has to end with exit code 2."""
+    (project.path / "params.yaml").write_text(settings)
+    code, out = project.status(*command)
+    assert code == 2, out
+    assert "Traceback" not in out
+    return out
+
+
+@pytest.mark.parametrize("command", [("longtail", "plan"), ("snakemake", "-n")])
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("seeds:", "sedes:", "params.yaml: sedes: unknown key"),
+        ("ratios: [10]", "ratios: [0.5]", "params.yaml: imbalance.ratios[0]: 0.5 is below 1; a ratio is"),
+        ("dataset: digits", "dataset: letters", "params.yaml: dataset: 'letters' is unknown; there are"),
+        ("seeds: [0]", "seeds: [0", "params.yaml: not valid YAML"),
+    ],
+)
+def test_a_wrong_setting(fresh, command, old, new, line):
+    assert old in TINY
+    out = fails(fresh, TINY.replace(old, new), *command)
+    assert line in out
+    assert not (fresh.path / "results").exists()
+
+
+def test_a_settings_file_that_is_not_there(fresh):
+    code, out = fresh.status("snakemake", "-n", "--config", "params=nowhere.yaml")
+    assert code == 2
+    assert "nowhere.yaml: cannot be read (No such file or directory)" in out
+
+
+def test_a_missing_dataset_without_a_network(fresh):
+    settings = TINY.replace("dataset: digits", "dataset: cifar100").replace(
+        "download: false", "download: true"
+    )
+    (fresh.path / "params.yaml").write_text(settings)
+    fresh.run("longtail", "plan")
+    nowhere = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    code, out = fresh.status("longtail", "acquire", "cifar100", env=nowhere)
+    assert code == 2, out
+    assert len(out.strip().splitlines()) == 1
+    assert "data/raw: no cifar-100-python there and no network" in out
+    assert "set data.root to a folder that holds cifar-100-python" in out
+    assert not any((fresh.path / "data/raw").iterdir())
+
+
+def test_a_wrong_checksum(fresh, tmp_path):
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    for name in ("train", "test", "meta"):
+        (folder / name).write_bytes(b"not the official file")
+    settings = TINY.replace("dataset: digits", "dataset: cifar100").replace("root: null", f"root: {tmp_path}")
+    (fresh.path / "params.yaml").write_text(settings)
+    fresh.run("longtail", "plan")
+    code, out = fresh.status("longtail", "acquire", "cifar100")
+    assert code == 2, out
+    assert f"{folder}/train: MD5 is" in out
+    assert not (fresh.path / "data/raw/cifar100").exists()
+
+
+def test_a_class_that_is_left_without_an_image(fresh):
+    (fresh.path / "params.yaml").write_text(TINY.replace("ratios: [10]", "ratios: [1000]"))
+    out = fresh.run("snakemake", "split_all", ok=False)
+    assert "imbalance: no training image would be left for class" in out
+    assert "Traceback" not in out
+    assert not list((fresh.path / "data/splits").glob("*/*.csv"))
+
+
+def test_a_run_that_was_never_planned(fresh):
+    code, out = fresh.status("longtail", "stage-one", "some-run-00000000")
+    assert code == 2
+    assert "some-run-00000000: not planned here; `longtail plan` lists the runs" in out
