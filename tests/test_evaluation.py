@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from longtail.evaluation import expected_calibration_error, group_accuracy, metrics
@@ -54,7 +54,7 @@ def test_thresholds_can_be_moved_without_the_logits():
 def predictions(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     classes, size = draw(st.integers(2, 10)), draw(st.integers(1, 300))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    scale = draw(st.sampled_from([0.1, 1.0, 10.0]))
+    scale = draw(st.sampled_from([0.1, 1.0, 5.0]))
     logits = scale * torch.randn(size, classes, generator=generator)
     counts = torch.randint(1, 300, (classes,), generator=generator)
     return logits, torch.randint(classes, (size,), generator=generator), counts
@@ -78,8 +78,11 @@ def test_metrics_are_what_counting_gives_and_are_json(case):
 def test_the_calibration_error_is_torchmetrics(case):
     functional = pytest.importorskip("torchmetrics.functional.classification")
     logits, labels, _ = case
+    probabilities = logits.double().softmax(dim=1)
+    # torchmetrics rounds to float32 and then has a sixteenth bin for confidences of exactly 1
+    assume(bool((probabilities.float() < 1).all()))
     expected = functional.multiclass_calibration_error(
-        logits.double().softmax(dim=1), labels, num_classes=logits.shape[1], n_bins=15, norm="l1"
+        probabilities, labels, num_classes=logits.shape[1], n_bins=15, norm="l1"
     )
     assert expected_calibration_error(logits, labels) == pytest.approx(float(expected), abs=1e-6)
 

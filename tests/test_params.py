@@ -4,10 +4,9 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-import yaml
 
 from longtail.errors import UserError
-from longtail.params import Params
+from longtail.params import Params, parse
 from longtail.settings import method_module, method_names, settings_of
 
 KINDS = ("networks", "losses", "samplers", "stage_two", "figures")
@@ -15,7 +14,7 @@ KINDS = ("networks", "losses", "samplers", "stage_two", "figures")
 
 @pytest.fixture
 def settings(root) -> dict[str, Any]:
-    return yaml.safe_load((root / "params.yaml").read_text())
+    return parse((root / "params.yaml").read_text())
 
 
 def set_key(settings: dict[str, Any], path: str, value: Any) -> None:
@@ -117,3 +116,16 @@ def test_reading_settings_and_planning_import_no_torch(root):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stderr
+
+
+def test_settings_are_yaml_1_2_as_dvc_reads_them():
+    text = "kd: {on: all}\nrate: 5e-4\nsmall: -.5\nwhole: 12\nflag: true\nword: no\nnothing: null\n"
+    assert parse(text) == {
+        "kd": {"on": "all"},
+        "rate": 5e-4,
+        "small": -0.5,
+        "whole": 12,
+        "flag": True,
+        "word": "no",
+        "nothing": None,
+    }

@@ -3,16 +3,15 @@
 from copy import deepcopy
 
 import pytest
-import yaml
 
 from longtail.errors import UserError
-from longtail.params import Params
+from longtail.params import Params, parse
 from longtail.plan import STEPS, plan
 
 
 @pytest.fixture(scope="module")
 def settings(root):
-    return yaml.safe_load((root / "params.yaml").read_text())
+    return parse((root / "params.yaml").read_text())
 
 
 def runs(settings):

@@ -387,7 +387,7 @@ class Params(Settings):
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         try:
-            data = yaml.load(text, Loader=_UniqueKeys)
+            data = parse(text)
         except yaml.YAMLError as error:
             raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
         return cls.read(data, str(path))
@@ -423,13 +423,34 @@ def _figure(name: str, entry: Any) -> Any:
     return {"name": name, **(entry or {})} if isinstance(entry, dict | None) else entry
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key given twice is an error, not a silent last word."""
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2, as DVC reads it: `on` is a word and 5e-4 a number; and a key given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         own = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         self.flatten_mapping(node) if len(own) == len(set(own)) else _twice(node, own)
         return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), list("tf"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"),
+    list("-+.0123456789"),
+)
+
+
+def parse(text: str) -> Any:
+    """The data of a settings file.
+
+    Raises:
+        yaml.YAMLError: if it is not YAML, or gives a key twice.
+    """
+    return yaml.load(text, Loader=_Loader)
 
 
 def _twice(node: yaml.MappingNode, keys: list[str]) -> None:

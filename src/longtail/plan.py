@@ -219,7 +219,9 @@ class Plan:
         """Write what every command will be told; what is there already is the same by its name."""
         for run in self.everything():
             path = folder / run.step / f"{run.name}.json"
-            if run.step == "acquire":  # its name does not say where the files lie, or whether to download them
+            if (
+                run.step == "acquire"
+            ):  # its name does not say where the files lie, or whether to download them
                 write_json(path, run.planned)
             else:
                 _write_once(path, run.planned)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import yaml
 
+from longtail.params import parse
 from tests.workflow.conftest import Project, shuffle_times
 
 GRALOSS = {"stage_one", "features", "stage_two"}
@@ -97,7 +98,7 @@ def build(settings: Settings, class_counts: Tensor) -> nn.Module:
 def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use_it(project):
     before = project.stored()
     (project.path / "src/longtail/losses/sharp.py").write_text(FOCUS)
-    settings = yaml.safe_load((project.path / "params.yaml").read_text())
+    settings = parse((project.path / "params.yaml").read_text())
     settings["stage_one"]["sharp"] = {"loss": {"name": "sharp"}}
     settings["methods"]["Sharp"] = {"stage_one": "sharp", "stage_two": "joint"}
     settings["tables"]["table2"]["rows"].append(
@@ -224,7 +225,7 @@ def test_runs_that_were_never_committed_survive_dvc_checkout_and_exp_apply(proje
     project.run("dvc", "exp", "apply", "wider")
     project.edit("params.yaml", "alpha: 0.0", "alpha: 0.1") if "alpha: 0.0" in params(project) else None
     project.run("snakemake")
-    settings = yaml.safe_load(params(project))
+    settings = parse(params(project))
     assert settings["stage_two"]["afg"]["k"] == 3
     assert steps(new_runs(with_experiment, project.stored())) in (
         [],
@@ -307,7 +308,7 @@ def test_experiments_in_place_in_a_temporary_copy_and_from_the_queue_reuse_the_s
     assert steps(new_runs(first, project.stored())) == ["stage_two"]
     for name, alpha in (("temporary", 0.2), ("queued", 0.3)):
         project.run("dvc", "exp", "apply", "-q", name)
-        assert yaml.safe_load(params(project))["stage_two"]["afg"]["alpha"] == alpha
+        assert parse(params(project))["stage_two"]["afg"]["alpha"] == alpha
         assert (project.table() == in_place) == (name == "temporary")
         assert project.table() != built.table()
         assert project.nothing_to_do()
@@ -322,7 +323,7 @@ def test_dvc_lock_never_claims_what_an_artifact_is_not(project):
     plan = plan_digest(project)
     for layer in ("split", "stage_one", "features", "stage_two", "tables", "figures"):
         project.run("longtail", "check", layer, "--plan", plan)
-    locked = yaml.safe_load((project.path / "dvc.lock").read_text())["stages"]
+    locked = parse((project.path / "dvc.lock").read_text())["stages"]
     assert locked["stage_one"]["params"]["params.yaml"]["stage_one"]["graloss"]["loss"]["gamma"]["b"] == 1.0
 
 
@@ -336,7 +337,7 @@ def test_the_verbatim_command_of_the_readme(project):
 
 
 def test_dvc_yaml_names_every_file_that_a_layer_makes(project):
-    stages = yaml.safe_load((project.path / "dvc.yaml").read_text())["stages"]
+    stages = parse((project.path / "dvc.yaml").read_text())["stages"]
     outs = {
         (next(iter(out)) if isinstance(out, dict) else out).replace("${dataset}", "digits")
         for stage in stages.values()
