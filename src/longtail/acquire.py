@@ -7,12 +7,15 @@ order: the index is the sample id of all later steps) and classes.json.
 import gzip
 import json
 import pickle
-import shutil
+import socket
 import tempfile
-from collections.abc import Callable
-from hashlib import md5, sha256
+from collections.abc import Callable, Iterable
+from functools import partial
+from hashlib import file_digest, md5, sha256
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError, URLError
 
 import numpy as np
 import torch
@@ -26,6 +29,8 @@ from longtail.params import AcquireSettings
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 DIGITS_TEST_PER_CLASS = 50
+RAW = "data/raw"
+PATIENCE = 60.0  # seconds without a byte after which a download counts as failed
 
 
 def compute(job: Job) -> None:
@@ -43,45 +48,83 @@ def compute(job: Job) -> None:
     job.facts["images"] = {part: len(labels) for part, (_, labels) in parts.items()}
 
 
-def official_folder(dataset: Dataset, settings: AcquireSettings) -> Path:
+def official_files(dataset: Dataset, settings: AcquireSettings) -> Path:
     """The folder that holds the official files, every one checked against its published MD5 sum.
+
+    Files that are there are never touched: only missing ones are downloaded.
 
     Raises:
         UserError: if they are not there and cannot be had, or a sum differs.
     """
-    root = Path(settings.root or "data/raw")
+    root = Path(settings.root or RAW).expanduser()
     folder = root / dataset.folder
-    if not all((folder / name).is_file() for name in dataset.files):
-        missing = f"{root}: no {dataset.folder} there"
-        hint = f"set data.root to a folder that holds {dataset.folder}"
-        if not settings.download:
-            raise UserError(f"{missing}, and data.download is false; {hint}")
-        _download(dataset, root, f"{missing} and no network", hint)
-    for name, expected in dataset.files.items():
-        found = md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest()
-        if found != expected:
+    hint = f"set data.root to a folder that holds {dataset.folder}"
+    try:
+        if root.exists() and not root.is_dir():
+            raise UserError(f"{root}: is a file and no folder; {hint}")
+        if all((root / name).is_file() for name in dataset.files):
             raise UserError(
-                f"{folder / name}: MD5 is {found}, published is {expected}; delete the file and get it anew"
+                f"{root}: is itself the folder of the official files; {hint}: {root.absolute().parent}"
             )
+        missing = [name for name in dataset.files if not (folder / name).exists()]
+        _check(dataset, folder, [name for name in dataset.files if name not in missing])
+        if missing:
+            part = f"{', '.join(missing)} " if len(missing) < len(dataset.files) else ""
+            where = f"{folder}: {part}not there"
+            if not settings.download:
+                raise UserError(f"{where} and data.download is false; {hint}")
+            _download(dataset, root, missing, where, hint)
+    except OSError as error:  # no permission, a file in place of a folder, a full disk
+        raise UserError(f"{error.filename or root}: {error.strerror or error}; {hint}") from None
     return folder
 
 
-def _download(dataset: Dataset, root: Path, missing: str, hint: str) -> None:
-    """Download beside the place and move into it once complete: a failure leaves nothing behind."""
+def _check(dataset: Dataset, folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        found, expected = file_md5(folder / name), dataset.files[name]
+        if found != expected:
+            raise UserError(
+                f"{folder / name}: MD5 is {found}, published is {expected} (truncated or changed); "
+                "delete the file and type the command again, or copy the official file there"
+            )
+
+
+def file_md5(file: Path) -> str:
+    """MD5 sum of a file, in hexadecimal: what CIFAR and Fashion-MNIST publish."""
+    with file.open("rb") as data:
+        return file_digest(data, partial(md5, usedforsecurity=False)).hexdigest()
+
+
+def _download(dataset: Dataset, root: Path, names: list[str], where: str, hint: str) -> None:
+    """Download beside the place, check, and move the files into it: a failure leaves nothing behind."""
     from torchvision import datasets  # seconds to import, and only needed here
 
-    kinds = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
+    kind = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}[dataset.name]
+    # The nearest folder that exists: the same file system, and no empty folders where this fails.
+    beside = next(parent for parent in root.absolute().parents if parent.is_dir())
+    patience = socket.getdefaulttimeout()
+    with tempfile.TemporaryDirectory(dir=beside, prefix=f".{dataset.name}-download-") as temporary:
+        socket.setdefaulttimeout(PATIENCE)
         try:
-            getattr(datasets, kinds[dataset.name])(temporary, download=True)
-        except (OSError, RuntimeError) as error:  # no route, no name, a wrong sum of the archive
-            reason = " ".join(str(error).split())[:120]
-            raise UserError(f"{missing} ({reason}); {hint}") from None
-        target = root / dataset.folder
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(target, ignore_errors=True)
-        (Path(temporary) / dataset.folder).rename(target)
+            getattr(datasets, kind)(temporary, download=True)
+        except HTTPError as error:
+            raise UserError(f"{where}, and the server answers {error.code} {error.reason}; {hint}") from None
+        except (OSError, HTTPException, RuntimeError) as error:
+            raise UserError(f"{where} and {_reason(error)}; {hint}") from None
+        finally:
+            socket.setdefaulttimeout(patience)
+        fresh = Path(temporary) / dataset.folder
+        _check(dataset, fresh, names)
+        (root / dataset.folder).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (fresh / name).replace(root / dataset.folder / name)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())[:120]
+    if isinstance(error, URLError | ConnectionError | TimeoutError):
+        return f"no network ({text})"
+    return f"the download failed ({text})"  # a full disk, an archive cut short, a wrong sum of it
 
 
 class _Plain(pickle.Unpickler):
@@ -101,7 +144,7 @@ def _unpickle(file: Path) -> dict[str, Any]:
 
 
 def _cifar(dataset: Dataset, settings: AcquireSettings) -> tuple[dict[str, Arrays], list[str]]:
-    folder = official_folder(dataset, settings)
+    folder = official_files(dataset, settings)
     fine = dataset.name == "cifar100"
     files = {"train": ["train"], "test": ["test"]}
     if not fine:
@@ -117,7 +160,7 @@ def _cifar(dataset: Dataset, settings: AcquireSettings) -> tuple[dict[str, Array
 
 
 def _fashion_mnist(dataset: Dataset, settings: AcquireSettings) -> tuple[dict[str, Arrays], list[str]]:
-    folder = official_folder(dataset, settings)
+    folder = official_files(dataset, settings)
     parts = {}
     for part, prefix in (("train", "train"), ("test", "t10k")):
         images = _idx(folder / f"{prefix}-images-idx3-ubyte.gz", header=16)
@@ -133,7 +176,7 @@ def _idx(file: Path, header: int) -> NDArray[np.uint8]:
 
 
 def _digits(dataset: Dataset, _: AcquireSettings) -> tuple[dict[str, Arrays], list[str]]:
-    """Scikit-learn's digits, grey levels 0 to 16 spread over 0 to 255; the last 50 of a class are test."""
+    """Scikit-learn's digits, grey levels 0 to 16 spread over 0 to 255; test is the last 50 of each class."""
     from sklearn.datasets import load_digits
 
     data = load_digits()

@@ -150,7 +150,7 @@ def _publish(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.layer in ("tables", "figures"):
+    if options.layer in PUBLISHED:
         from longtail.publish import check
     else:
         from longtail.run import check

@@ -17,8 +17,8 @@ class Dataset:
         train: number of training images.
         test: number of test images.
         folder: the folder, under `data.root`, that holds the official files.
-        files: official files and their published MD5 sums; for an embedded dataset `content` is the
-            SHA-256 of its arrays instead.
+        files: official files and their published MD5 sums; an embedded dataset has one entry
+            `content` instead, the SHA-256 of its images (uint8) followed by its labels (int64).
         mean, std: per channel, on the scale 0 to 1, as the field's public code has them.
     """
 
@@ -34,7 +34,7 @@ class Dataset:
 
     @property
     def identity(self) -> str:
-        """SHA-256 over name, published checksums and normalisation: what runs on this dataset build on."""
+        """SHA-256 over name, published checksums and normalisation: what every run on it builds on."""
         lines = [self.name, f"{self.mean} {self.std}"]
         lines += [f"{file} {checksum}" for file, checksum in sorted(self.files.items())]
         return sha256("\n".join(lines).encode()).hexdigest()

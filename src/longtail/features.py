@@ -24,7 +24,7 @@ from longtail.job import Job
 from longtail.params import FeaturesSettings
 from longtail.random import generator
 from longtail.settings import method_module
-from longtail.split import Part, read_counts, read_part
+from longtail.parts import Part, read_counts, read_part
 
 EVALUATION_BATCH = 1000
 

@@ -3,9 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from longtail.errors import UserError
 from longtail.params import ExponentialImbalance, NaturalImbalance, ParetoImbalance
 
 Counts = NDArray[np.int64]
+
+
+# Python's own arithmetic on purpose: numpy's vectorised powers differ in the last bit between processors,
+# and int() would turn that into another subset.
 
 
 def exponential_counts(classes: int, largest: int, ratio: float) -> Counts:
@@ -16,24 +21,43 @@ def exponential_counts(classes: int, largest: int, ratio: float) -> Counts:
 
 def pareto_counts(classes: int, largest: int, smallest: int, alpha: float) -> Counts:
     """n_r = int(n_min + (n_max - n_min)(q_r - q_C) / (q_1 - q_C)), q_r = (r/C)^(-1/alpha) - 1, shape (C,)."""
-    ranks = np.arange(1, classes + 1)
-    quantiles = (ranks / classes) ** (-1 / alpha) - 1
     if classes == 1:
         return np.array([largest])
-    shares: NDArray[np.float64] = (quantiles - quantiles[-1]) / (quantiles[0] - quantiles[-1])
-    return np.asarray(smallest + (largest - smallest) * shares).astype(np.int64)
+    quantiles = [(rank / classes) ** (-1 / alpha) - 1 for rank in range(1, classes + 1)]
+    first, last = quantiles[0], quantiles[-1]
+    shares = [(quantile - last) / (first - last) for quantile in quantiles]  # exactly 1 and 0 at the ends
+    return np.array([int(smallest + (largest - smallest) * share) for share in shares])
 
 
 def counts(imbalance: ExponentialImbalance | ParetoImbalance | NaturalImbalance, available: Counts) -> Counts:
     """Training images to keep of each class, shape (C,), of those available, shape (C,).
 
-    The largest class gets what every class has, so that any class could stand at any rank.
+    The largest class gets what every class has, so that any class could stand at any rank; for CIFAR
+    that is the published 500 or 5,000.
+
+    Raises:
+        UserError: if a class would keep no image, or more than it has.
     """
     largest = int(available.min())
     if isinstance(imbalance, ExponentialImbalance):
-        return exponential_counts(len(available), largest, imbalance.ratio)
+        wanted = exponential_counts(len(available), largest, imbalance.ratio)
+        if (emptied := np.flatnonzero(wanted == 0)).size:
+            raise UserError(
+                f"imbalance.ratios: {imbalance.ratio:g} leaves no training image for classes {emptied[0]} to "
+                f"{emptied[-1]}; the largest class has {largest} images, so choose a ratio below {largest}"
+            )
+        return wanted
     if isinstance(imbalance, ParetoImbalance):
-        return pareto_counts(
-            len(available), imbalance.largest or largest, imbalance.smallest, imbalance.alpha
-        )
+        largest = largest if imbalance.largest is None else imbalance.largest
+        if largest < imbalance.smallest:
+            raise UserError(
+                f"imbalance.smallest: {imbalance.smallest} is above the {largest} images of the largest class"
+            )
+        wanted = pareto_counts(len(available), largest, imbalance.smallest, imbalance.alpha)
+        if (wanted > available).any():
+            raise UserError(
+                f"imbalance.largest: {largest} asks for more images than some classes have; "
+                f"null takes {available.min()}, which every class has"
+            )
+        return wanted
     return available

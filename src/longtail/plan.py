@@ -125,6 +125,12 @@ class Published:
         return f"{self.folder}/{self.name}.identity.json"
 
     @property
+    def caption(self) -> str:
+        """What to see in a figure, for the report: workflow/report/KIND.rst, empty for a kind without one."""
+        file = Path(f"workflow/report/{self.settings.get('name')}.rst")
+        return file.read_text("utf-8") if file.is_file() else ""
+
+    @property
     def runs(self) -> list[Run]:
         """Every run that is read, once."""
         runs = (cell.runs[step] for cell in self.cells for step in self.reads)

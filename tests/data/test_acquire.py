@@ -5,11 +5,14 @@ import json
 import pickle
 from dataclasses import replace
 from hashlib import md5
-from urllib.error import URLError
+from http.client import IncompleteRead
+from pathlib import Path
+from urllib.error import HTTPError, URLError
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file
 
 from longtail import acquire
@@ -94,26 +97,105 @@ def test_a_pickle_that_calls_something_is_not_read(tmp_path, official, monkeypat
 
 def test_missing_files_without_permission_to_download(tmp_path):
     with pytest.raises(
-        UserError, match=r"no cifar-10-batches-py there, and data.download is false; set data.root"
+        UserError, match=r"cifar-10-batches-py: not there and data\.download is false; set data\.root"
     ):
         run(tmp_path, "cifar10", tmp_path / "empty")
 
 
-@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "fashion_mnist"])
-def test_missing_files_without_a_network_leave_nothing_behind(tmp_path, monkeypatch, dataset):
-    import torchvision
+KINDS = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
 
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (URLError("no route to host"), r"not there and no network \(.*no route to host.*\); set data\.root"),
+        (
+            TimeoutError("timed out"),
+            r"not there and no network \(timed out\); set data\.root to a folder that holds",
+        ),
+        (
+            HTTPError("http://x", 404, "Not Found", None, None),
+            r"the server answers 404 Not Found; set data\.root",
+        ),
+        (RuntimeError("File not found or corrupted."), r"the download failed \(File not found or corrupted"),
+        (OSError(28, "No space left on device"), r"the download failed \(\[Errno 28\] No space left"),
+        (IncompleteRead(b"x", 9), r"the download failed \(IncompleteRead"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+@pytest.mark.parametrize("dataset", KINDS)
+def test_a_failed_download_is_one_line_and_leaves_nothing_behind(tmp_path, monkeypatch, dataset, error, line):
     def fails(root, download):
-        raise URLError("no route to host")
+        Path(root, "half.tar.gz").write_bytes(b"half")
+        raise error
 
-    kind = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}[dataset]
-    monkeypatch.setattr(torchvision.datasets, kind, fails)
-    root = tmp_path / "root"
-    with pytest.raises(
-        UserError, match=r"no network .*no route to host.*set data.root to a folder that holds"
-    ):
-        run(tmp_path, dataset, root, download=True)
-    assert list(root.iterdir()) == []
+    monkeypatch.setattr(torchvision.datasets, KINDS[dataset], fails)
+    with pytest.raises(UserError, match=line) as caught:
+        run(tmp_path, dataset, tmp_path / "deep/root", download=True)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def downloads(monkeypatch, contents):
+    """Stand in for torchvision's download of CIFAR-100: it brings these files."""
+
+    def brings(root, download):
+        folder = Path(root, "cifar-100-python")
+        folder.mkdir()
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR100", brings)
+
+
+def test_a_download_brings_what_is_missing_and_touches_nothing_else(tmp_path, official, monkeypatch):
+    root, _ = official
+    folder = root / "cifar-100-python"
+    known = {file.name: file.read_bytes() for file in folder.iterdir()}
+    downloads(monkeypatch, known)
+    (folder / "train").unlink()
+    (folder / "notes.txt").write_text("mine")
+    kept = (folder / "meta").stat().st_ino
+    assert len(run(tmp_path, "cifar100", root, download=True)["train"]["labels"]) == 6
+    assert {file.name for file in folder.iterdir()} == {*known, "notes.txt"}
+    assert (folder / "meta").stat().st_ino == kept
+    assert [path.name for path in root.iterdir()] == ["cifar-100-python"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "root"]
+
+
+def test_a_download_of_other_files_is_not_kept(tmp_path, official, monkeypatch):
+    _, _ = official
+    downloads(monkeypatch, dict.fromkeys(("train", "test", "meta"), b"something else"))
+    with pytest.raises(UserError, match=r"train: MD5 is \w+, published is"):
+        run(tmp_path, "cifar100", tmp_path / "elsewhere", download=True)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_files_that_are_there_are_read_from_a_folder_that_cannot_be_written_to(
+    tmp_path, official, monkeypatch
+):
+    root, _ = official
+    monkeypatch.setattr(acquire, "_download", lambda *_: pytest.fail("downloaded what is there"))
+    before = {file: file.stat().st_mtime_ns for file in root.rglob("*")}
+    run(tmp_path, "cifar100", root, download=True)
+    assert {file: file.stat().st_mtime_ns for file in root.rglob("*")} == before
+
+
+def test_the_folder_of_the_files_given_as_root_is_told_its_parent(tmp_path, official):
+    root, _ = official
+    with pytest.raises(UserError, match=f"is itself the folder of the official files; .*: {root}$"):
+        run(tmp_path, "cifar100", root / "cifar-100-python")
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_a_file_in_place_of_a_folder_is_one_line(tmp_path, monkeypatch, download):
+    downloads(monkeypatch, {})
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    with pytest.raises(UserError, match=r"/file: is a file and no folder; set data\.root"):
+        run(tmp_path, "cifar100", file, download)
+    assert file.read_text() == "no folder"
 
 
 def test_fashion_mnist_is_read_from_its_four_files(tmp_path, monkeypatch):

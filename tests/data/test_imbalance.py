@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtail.errors import UserError
 from longtail.imbalance import counts, exponential_counts, pareto_counts
-from longtail.params import NaturalImbalance
+from longtail.params import ExponentialImbalance, NaturalImbalance, ParetoImbalance
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,26 @@ def test_counts_fall_from_the_largest_class_to_the_smallest(classes, smallest, s
 def test_natural_keeps_everything():
     available = np.array([3, 1, 7])
     assert (counts(NaturalImbalance(), available) == available).all()
+
+
+def test_unequal_classes_all_have_what_their_rank_asks_for():
+    available = np.array([30, 24, 50])
+    assert counts(ExponentialImbalance(ratio=4), available).tolist() == [24, 12, 6]
+    assert counts(ParetoImbalance(smallest=2), available)[[0, -1]].tolist() == [24, 2]
+
+
+@pytest.mark.parametrize("ratio", [49.0, 1000.0])  # 49 * (1 / 49) is below 1 in floating point
+def test_a_ratio_that_empties_classes_names_them_and_the_bound(ratio):
+    with pytest.raises(UserError, match=r"imbalance\.ratios: .*classes \d to 2; .* a ratio below 49$"):
+        counts(ExponentialImbalance(ratio=ratio), np.array([49, 60, 49]))
+
+
+def test_pareto_never_gives_a_class_fewer_images_than_its_formula_says():
+    with pytest.raises(UserError, match=r"imbalance\.largest: 1280 asks for more .* null takes 500"):
+        counts(ParetoImbalance(largest=1280), np.full(10, 500))
+
+
+@pytest.mark.parametrize("largest", [None, 3])
+def test_pareto_is_never_turned_upside_down(largest):
+    with pytest.raises(UserError, match=r"imbalance\.smallest: 60 is above"):
+        counts(ParetoImbalance(largest=largest, smallest=60), np.full(10, 50))

@@ -1,6 +1,6 @@
 """Splits: the published subset index for index, parts that never overlap, and what cannot be had."""
 
-import lzma
+import json
 import pickle
 
 import numpy as np
@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from longtail.errors import UserError
+from longtail.imbalance import exponential_counts
 from longtail.job import Job
 from longtail.params import ExponentialImbalance, NaturalImbalance, ParetoImbalance, SplitSettings, Validation
-from longtail.split import compute, read_counts, read_part, split
+from longtail.parts import read_counts, read_part
+from longtail.split import compute, split
 
 
 def settings(imbalance, seed=0, **validation):
@@ -50,18 +52,17 @@ def test_every_index_is_that_of_ldam_drw(labels, ratio, seed):
 
 
 def test_on_the_real_cifar_100_the_subset_of_ratio_10_is_the_one_that_is_known(shared, root):
-    index = np.load(shared / "data/cifar100/index.npz")
-    known = next((index[name] for name in index.files if index[name].shape == (19573,)), None)
-    labels = next((index[name] for name in index.files if index[name].shape == (50000,)), None)
-    if labels is None:
-        file = root / "data/raw/cifar-100-python/train"
-        if not file.is_file():
-            pytest.skip("needs the labels of CIFAR-100 in data/raw/cifar-100-python, which is not here")
-        labels = np.array(pickle.loads(file.read_bytes(), encoding="latin1")["fine_labels"])
-    assert known is not None, {name: index[name].shape for name in index.files}
-    assert lzma  # the folder's other files are compressed with it
+    known = np.load(shared / "data/cifar100/index.npz")["train_lt"]
+    file = root / "data/raw/cifar-100-python/train"
+    if not file.is_file():
+        pytest.skip("needs the labels of CIFAR-100 in data/raw/cifar-100-python, which is not here")
+    labels = np.array(pickle.loads(file.read_bytes(), encoding="latin1")["fine_labels"])
     chosen = split(labels, 100, settings(ExponentialImbalance(ratio=10)))
     assert sorted(chosen.train.tolist()) == sorted(known.tolist())
+    for ratio in (20, 50, 100, 200):
+        assert set(split(labels, 100, settings(ExponentialImbalance(ratio=ratio))).train) <= set(
+            known.tolist()
+        )
 
 
 @given(
@@ -74,8 +75,8 @@ def test_parts_never_overlap_and_every_class_keeps_an_image(sizes, ratio, source
     labels = np.repeat(np.arange(len(sizes)), sizes)
     wanted = settings(ExponentialImbalance(ratio=ratio), seed, source=source, per_class=4, share=0.3)
     plain = settings(ExponentialImbalance(ratio=ratio), seed, source="test")
-    if int(min(sizes) / ratio) == 0:
-        with pytest.raises(UserError, match="no training image would be left"):
+    if not exponential_counts(len(sizes), min(sizes), ratio).all():
+        with pytest.raises(UserError, match="leaves no training image for classes"):
             split(labels, len(sizes), wanted)
         return
     if source == "unused" and sum(sizes) == split(labels, len(sizes), plain).train.size:
@@ -109,14 +110,63 @@ def test_natural_leaves_nothing_unused_and_says_the_way_out(labels):
     assert len(chosen.validation) == 5000
 
 
-def test_a_class_without_an_image_is_named():
-    with pytest.raises(UserError, match=r"classes without an image: \[1\]"):
-        split(np.array([0, 0, 2]), 3, settings(NaturalImbalance(), source="test"))
+def test_a_holdout_sees_every_class_that_can_spare_an_image():
+    labels = np.repeat(np.arange(4), [30, 4, 2, 1])
+    chosen = split(labels, 4, settings(NaturalImbalance(), source="holdout", share=0.1))
+    assert np.bincount(labels[chosen.validation], minlength=4).tolist() == [3, 1, 1, 0]
+    assert np.bincount(labels[chosen.train], minlength=4).tolist() == [27, 3, 1, 1]
 
 
-def test_a_class_that_the_imbalance_empties_is_named():
-    with pytest.raises(UserError, match="left for class 1, 2"):
-        split(np.repeat(np.arange(3), 5), 3, settings(ExponentialImbalance(ratio=100), source="test"))
+def test_natural_is_the_official_order():
+    labels = np.array([2, 0, 1, 0, 2, 1])
+    assert split(labels, 3, settings(NaturalImbalance(), source="test")).train.tolist() == list(range(6))
+
+
+def test_a_seed_that_numpy_does_not_take_is_one_line(labels):
+    with pytest.raises(UserError, match=r"subset_seed: 4294967296 is above 4294967295"):
+        split(labels, 100, settings(ExponentialImbalance(ratio=10), seed=2**32))
+
+
+def write_raw(raw, train, test, names):
+    raw.mkdir()
+    for part, labels in (("train", train), ("test", test)):
+        tensors = {
+            "images": torch.zeros(len(labels), 1, 2, 2, dtype=torch.uint8),
+            "labels": torch.tensor(labels),
+        }
+        save_file(tensors, raw / f"{part}.safetensors")
+    (raw / "classes.json").write_text(json.dumps(names))
+
+
+def compute_split(tmp_path, wanted):
+    folder = tmp_path / "split"
+    folder.mkdir()
+    job = Job("split", "x", wanted, {"acquire": tmp_path / "raw"}, folder, folder)
+    compute(job)
+    return job
+
+
+def test_a_class_without_an_image_is_named(tmp_path):
+    write_raw(tmp_path / "raw", [0, 0, 2], [0, 1, 2], ["cat", "dog", "eel"])
+    with pytest.raises(UserError, match=r"no training image of dog; remove these classes or merge them"):
+        compute_split(tmp_path, settings(NaturalImbalance(), source="test"))
+
+
+@pytest.mark.parametrize(
+    ("source", "without"), [("unused", ["cat", "dog"]), ("holdout", ["eel"]), ("test", [])]
+)
+def test_classes_that_selection_cannot_see_are_recorded(tmp_path, source, without):
+    # Of 10 images a class, ratio 10 keeps 10, 3 and 1; 7 are left of the second class and 9 of the third.
+    write_raw(tmp_path / "raw", [0, 1, 2] * 10, [0, 1, 2], ["cat", "dog", "eel"])
+    wanted = settings(ExponentialImbalance(ratio=10), source=source, per_class=8, share=0.3)
+    assert compute_split(tmp_path, wanted).facts["without_validation"] == without
+
+
+def test_the_table_of_counts_says_what_is_in_the_parts(tmp_path):
+    write_raw(tmp_path / "raw", [0, 1] * 8, [0, 1, 1], ["cat, big", "dog"])
+    compute_split(tmp_path, settings(ExponentialImbalance(ratio=4), per_class=3))
+    expected = b'label,name,train,validation,test\n0,"cat, big",8,0,1\n1,dog,2,3,2\n'
+    assert (tmp_path / "split/counts.csv").read_bytes() == expected
 
 
 def test_pareto_splits_are_as_large_as_their_formula_says(labels):

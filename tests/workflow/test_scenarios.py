@@ -351,7 +351,7 @@ def test_dvc_yaml_names_every_file_that_a_layer_makes(project):
     ]
     made += [
         file
-        for kind in ("tables", "figures")
+        for kind in ("tables", "figures", "report")
         for item in layers[kind]
         for file in [item["record"], *item["outputs"]]
     ]

@@ -4,7 +4,7 @@ rule figures:
     output:
         report(
             "<results>/figures/{figure}.png",
-            caption="../report/{figure}.rst",
+            caption="../report/figure.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
@@ -19,6 +19,7 @@ rule figures:
         runtime="10m",
     params:
         identity=lambda w: PLAN.figures[w.figure].identity[:16],
+        caption=lambda w: PLAN.figures[w.figure].caption,
     shell:
         "longtail figures {wildcards.figure} --identity {params.identity} --log {log}"
 

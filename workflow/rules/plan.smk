@@ -31,6 +31,5 @@ pathvars:
 
 wildcard_constraints:
     run=r"[a-z0-9][a-z0-9_.-]*",
-    table=r"[a-z0-9][a-z0-9_.-]*",
-    figure=r"[a-z0-9][a-z0-9_.-]*",
-    layer="acquire|split|stage_one|features|stage_two|tables|figures",
+    table="|".join(PLAN.tables) or "none",
+    figure="|".join(PLAN.figures) or "none",

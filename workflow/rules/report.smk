@@ -19,3 +19,15 @@ rule report:
         identity=lambda w: PLAN.report["report"].identity[:16],
     shell:
         "longtail report report --identity {params.identity} --log {log}"
+
+
+rule report_all:
+    input:
+        [report.outputs[0] for report in PLAN.report.values()],
+    log:
+        "logs/report_all.log",
+    localrule: True
+    params:
+        plan=PLAN.digest,
+    shell:
+        "longtail check report --plan {params.plan} --log {log}"

@@ -23,7 +23,7 @@ from longtail.job import Job
 from longtail.params import Recipe, StageOneSettings
 from longtail.random import generator
 from longtail.settings import method_module
-from longtail.split import Part, read_counts, read_part
+from longtail.parts import Part, read_counts, read_part
 from longtail.stage_one.curves import Curves
 from longtail.stage_one.loop import Phase, Row, State, autocast, supervised, train
 

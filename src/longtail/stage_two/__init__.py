@@ -19,7 +19,7 @@ from longtail.job import Job
 from longtail.params import StageTwoSettings
 from longtail.progress import Progress
 from longtail.settings import method_module
-from longtail.split import read_counts
+from longtail.parts import read_counts
 
 Report = Callable[[int, int, str], None]  # epochs done, epochs in all, a note
 
