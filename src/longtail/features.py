@@ -22,9 +22,9 @@ from longtail.device import describe, device, resolve_precision, set_up
 from longtail.errors import UserError
 from longtail.job import Job
 from longtail.params import FeaturesSettings
+from longtail.parts import Part, read_counts, read_part
 from longtail.random import generator
 from longtail.settings import method_module
-from longtail.parts import Part, read_counts, read_part
 
 EVALUATION_BATCH = 1000
 

@@ -21,9 +21,9 @@ from longtail.errors import UserError
 from longtail.evaluation import metrics
 from longtail.job import Job
 from longtail.params import Recipe, StageOneSettings
+from longtail.parts import Part, read_counts, read_part
 from longtail.random import generator
 from longtail.settings import method_module
-from longtail.parts import Part, read_counts, read_part
 from longtail.stage_one.curves import Curves
 from longtail.stage_one.loop import Phase, Row, State, autocast, supervised, train
 

@@ -17,9 +17,9 @@ from longtail.errors import UserError
 from longtail.evaluation import metrics
 from longtail.job import Job
 from longtail.params import StageTwoSettings
+from longtail.parts import read_counts
 from longtail.progress import Progress
 from longtail.settings import method_module
-from longtail.parts import read_counts
 
 Report = Callable[[int, int, str], None]  # epochs done, epochs in all, a note
 
