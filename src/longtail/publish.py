@@ -41,7 +41,7 @@ def stamp(plan: Plan) -> None:
         if current:
             times = [Path(name).stat().st_mtime for name in item.inputs if Path(name).is_file()]
             newest = max(newest, *times, 0.0)
-        for name in item.outputs:
+        for name in [*item.outputs, item.record]:
             if Path(name).is_file():
                 _set_time(Path(name), newest + 1 if current else 0.0)
 
