@@ -9,6 +9,7 @@ reach no job.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,9 @@ class Published:
 
     @property
     def inputs(self) -> list[str]:
-        """What Snakemake has to have made before."""
-        return [run.record for run in self.runs] + [item.outputs[0] for item in self.built_on]
+        """What Snakemake has to have made before, and what the command is told: new with every identity."""
+        told = str(PLANNED / self.kind / f"{self.name}-{self.identity[:16]}.json")
+        return [told, *(run.record for run in self.runs), *(item.outputs[0] for item in self.built_on)]
 
     @property
     def planned(self) -> dict[str, Any]:
@@ -158,7 +160,7 @@ class Published:
             "built_on": [item.identity for item in self.built_on],
         }
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Hash of everything that the outputs depend on; where runs stand is not part of it."""
         known = self.planned

@@ -23,27 +23,44 @@ from longtail.run import locate, read_plan, same_code
 from longtail.settings import settings_of
 
 
+STALE = 1.0  # a second after the epoch: Snakemake takes a time of 0 for no time at all
+
+
 def is_current(record: str, identity: str, outputs: list[str]) -> bool:
     """Whether the published files are those of this identity, untouched."""
     try:
-        found = json.loads(Path(record).read_text("utf-8"))
+        found = _read(record)
         hashes = {Path(name).name: file_digest(Path(name)) for name in outputs}
-        return bool(found["identity"] == identity and found["outputs"] == hashes)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(found.get("identity") == identity and found.get("outputs") == hashes)
+    except OSError:
         return False
 
 
+def _read(record: str) -> dict[str, Any]:
+    try:
+        found = json.loads(Path(record).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def stamp(plan: Plan) -> None:
-    """Give every published file a time by which Snakemake judges rightly; see the module's docstring."""
+    """Give every published file a time by which Snakemake judges rightly; see the module's docstring.
+
+    Where the record is the plan's but a file was edited, no input is new to Snakemake: the record, an
+    output too, is deleted, so that it is missing.
+    """
     newest = time.time()
     for item in plan.published():
         current = is_current(item.record, item.identity, item.outputs)
         if current:
             times = [Path(name).stat().st_mtime for name in item.inputs if Path(name).is_file()]
             newest = max(newest, *times, 0.0)
+        elif _read(item.record).get("identity") == item.identity:
+            Path(item.record).unlink()
         for name in [*item.outputs, item.record]:
             if Path(name).is_file():
-                _set_time(Path(name), newest + 1 if current else 0.0)
+                _set_time(Path(name), newest + 1 if current else STALE)
 
 
 def _set_time(path: Path, when: float) -> None:
