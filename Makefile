@@ -17,7 +17,7 @@ check: environment
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/snakemake --lint
+	$(BIN)/python -m pytest -q tests/workflow/test_lint.py
 
 environment: $(STAMP)
 

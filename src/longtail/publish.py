@@ -22,7 +22,6 @@ from longtail.plan import Plan
 from longtail.run import locate, read_plan, same_code
 from longtail.settings import settings_of
 
-
 STALE = 1.0  # a second after the epoch: Snakemake takes a time of 0 for no time at all
 
 

@@ -7,9 +7,7 @@ import pytest
 import yaml
 
 from longtail.params import parse
-from tests.workflow.conftest import Project, shuffle_times
-
-GRALOSS = {"stage_one", "features", "stage_two"}
+from tests.workflow.conftest import ROOT, Project, shuffle_times
 
 
 def new_runs(before: dict[str, float], after: dict[str, float]) -> set[str]:
@@ -63,70 +61,36 @@ def test_in_a_fresh_clone_an_edit_computes_exactly_the_runs_that_it_touches(clon
     assert clone.table() == built.table()
 
 
-FOCUS = '''"""A loss for this test: cross-entropy on sharpened logits."""
-
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from longtail.settings import Settings as BaseSettings
-
-
-class Settings(BaseSettings):
-    """Settings of the loss."""
-
-    sharpness: float = 1.5
-
-
-class Sharp(nn.Module):
-    """Cross-entropy on logits times a constant."""
-
-    def __init__(self, sharpness: float) -> None:
-        super().__init__()
-        self.sharpness = sharpness
-
-    def forward(self, logits: Tensor, labels: Tensor, progress: Tensor) -> Tensor:
-        """Mean loss."""
-        return F.cross_entropy(self.sharpness * logits, labels)
-
-
-def build(settings: Settings, class_counts: Tensor) -> nn.Module:
-    """The loss."""
-    return Sharp(settings.sharpness)
-'''
+def the_readmes_loss() -> str:
+    """The file that the README shows under "Add a loss"."""
+    return (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
 
 
 def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use_it(project):
     before = project.stored()
-    (project.path / "src/longtail/losses/sharp.py").write_text(FOCUS)
-    settings = parse((project.path / "params.yaml").read_text())
-    settings["stage_one"]["sharp"] = {"loss": {"name": "sharp"}}
-    settings["methods"]["Sharp"] = {"stage_one": "sharp", "stage_two": "joint"}
-    settings["tables"]["table2"]["rows"].append(
-        {"section": "End to end", "label": "Sharp", "method": "Sharp"}
-    )
+    loss = "src/longtail/losses/focal.py"
+    (project.path / loss).write_text(the_readmes_loss())
+    settings = parse(params(project))
+    settings["stage_one"]["focal"] = {"loss": {"name": "focal", "focus": 2.0}}
+    settings["methods"]["Focal loss"] = {"stage_one": "focal", "stage_two": "joint"}
+    row = {"section": "End to end", "label": "Focal loss", "method": "Focal loss"}
+    settings["tables"]["table2"]["rows"].append(row)
     (project.path / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     project.run("dvc", "repro")
     added = project.stored()
     assert steps(new_runs(before, added)) == ["features", "stage_one", "stage_two"]
-    assert "Sharp" in project.table()
+    assert "Focal loss" in project.table()
 
-    project.edit(
-        "src/longtail/losses/sharp.py",
-        "F.cross_entropy(self.sharpness * logits",
-        "2 * F.cross_entropy(logits",
-    )
+    project.edit(loss, "** self.focus * log_p", "** self.focus * 2 * log_p")
     project.run("dvc", "repro")
     edited = project.stored()
     assert steps(new_runs(added, edited)) == ["features", "stage_one", "stage_two"]
-    assert all("-sharp-" in run for run in new_runs(added, edited))
+    assert all("-focal-" in run for run in new_runs(added, edited))
 
     # comments, docstrings, formatting, a rule's shell string: nothing
-    project.edit("src/longtail/losses/sharp.py", '"""Mean loss."""', '"""The mean loss."""  # of a batch')
-    project.edit(
-        "workflow/rules/stage_one.smk",
-        '"longtail stage-one {wildcards.run}',
-        '"longtail  stage-one {wildcards.run}',
-    )
+    project.edit(loss, "averaged over the batch.", "the mean over a batch.")
+    project.edit(loss, "    def forward", "    # a comment\n    def forward")
+    project.edit("workflow/rules/stage_one.smk", '"longtail stage-one {', '"longtail  stage-one {')
     assert project.nothing_to_do()
     project.run("dvc", "repro")
     assert project.stored() == edited
@@ -206,6 +170,10 @@ def test_a_switch_of_branches_is_clean_both_ways(project, built):
 
 
 def test_runs_that_were_never_committed_survive_dvc_checkout_and_exp_apply(project):
+    def back() -> None:
+        project.git("checkout", "-q", "--", ".")
+        project.run("dvc", "checkout", "-f", "-q")
+
     project.edit("params.yaml", "alpha: 0.0", "alpha: 0.1")
     project.run("snakemake")
     edited, stored = project.table(), project.stored()
@@ -214,23 +182,21 @@ def test_runs_that_were_never_committed_survive_dvc_checkout_and_exp_apply(proje
     assert project.table() == edited
     assert project.stored() == stored  # nothing was computed again
 
-    project.git("checkout", "-q", "--", ".")
-    project.run("dvc", "checkout", "-f", "-q")
-    project.run("dvc", "exp", "run", "-q", "-n", "wider", "-S", "stage_two.afg.k=3")
-    with_experiment = project.stored()
-    project.git("checkout", "-q", "--", ".")
+    back()
+    project.run("dvc", "exp", "run", "-n", "wider", "-S", "stage_two.afg.k=3")
+    back()
     project.edit("params.yaml", "alpha: 0.0", "alpha: 0.1")
     project.run("snakemake")
-    assert project.stored() == with_experiment
-    project.run("dvc", "exp", "apply", "wider")
-    project.edit("params.yaml", "alpha: 0.0", "alpha: 0.1") if "alpha: 0.0" in params(project) else None
+    assert project.table() == edited
+    stored = project.stored()
+    project.run("dvc", "exp", "apply", "wider")  # deletes uncommitted runs without asking
+    assert parse(params(project))["stage_two"]["afg"]["k"] == 3
     project.run("snakemake")
-    settings = parse(params(project))
-    assert settings["stage_two"]["afg"]["k"] == 3
-    assert steps(new_runs(with_experiment, project.stored())) in (
-        [],
-        ["stage_two"],
-    )  # k = 3 with alpha = 0.1 is new
+    back()
+    project.edit("params.yaml", "alpha: 0.0", "alpha: 0.1")
+    project.run("snakemake")
+    assert project.table() == edited
+    assert project.stored() == stored
 
 
 def params(project: Project) -> str:
