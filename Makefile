@@ -10,7 +10,7 @@ demo: environment
 	@echo "tables, figures and report: results/demo/table2.md, results/demo/figures, results/demo/report.html"
 
 test: environment
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: environment
 	$(BIN)/ruff check .

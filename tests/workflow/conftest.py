@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -132,10 +133,24 @@ def copy_sources(target: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory) -> Project:
-    """The project after one `dvc repro`, committed, pushed to a local-folder remote. Not to be changed."""
-    project = Project(tmp_path_factory.mktemp("built") / "project")
-    project.path.mkdir()
+def built(tmp_path_factory, worker_id) -> Project:
+    """The project after one `dvc repro`, committed, pushed to a local-folder remote. Not to be changed.
+
+    Built once, whatever the number of pytest's workers.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    project = Project(shared / "built" / "project")
+    with FileLock(shared / "built.lock"):
+        if not (shared / "built" / "finished").exists():
+            build(project)
+            (shared / "built" / "finished").touch()
+    return project
+
+
+def build(project: Project) -> None:
+    """One `dvc repro` from nothing, committed and pushed."""
+    project.path.mkdir(parents=True)
     copy_sources(project.path)
     (project.path / "params.yaml").write_text(TINY)
     project.git("init", "-q", "-b", "main")
@@ -144,7 +159,6 @@ def built(tmp_path_factory) -> Project:
     project.run("dvc", "repro")
     project.commit("results")
     project.run("dvc", "push", "-q")
-    return project
 
 
 @pytest.fixture
