@@ -9,13 +9,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from longtail.errors import UserError
 from longtail.identity import file_digest
@@ -51,8 +52,16 @@ def locked(step: str, run: str) -> Iterator[None]:
     """Hold a run: a second process that wants it waits. The kernel frees the lock of a dead process."""
     path = home(Path.cwd()) / "locks" / f"{step}-{run}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{run}: another process is at it; waiting", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def record(folder: Path) -> dict[str, Any]:
