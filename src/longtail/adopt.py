@@ -9,7 +9,7 @@ from typing import Any
 from longtail.errors import UserError
 from longtail.identity import ADOPTED
 from longtail.params import Params
-from longtail.plan import STEPS, Run, plan
+from longtail.plan import STEPS, Run, identity_of, plan
 from longtail.store import stored
 
 
@@ -45,16 +45,15 @@ def adopt(params: str, reason: str, steps: Sequence[str] = ()) -> None:
 
 def _finished_with_other_code(run: Run) -> str | None:
     """The code digest of a finished run that equals this one but for its code."""
-    label = run.name.removesuffix(run.identity[:8])
-    wanted = json.loads(json.dumps(run.settings.resolved()))
-    inputs = {item.step: item.identity for item in run.inputs}
     if run.step == "acquire" or (stored(run.step, run.name) / "run.json").is_file():
         return None
-    for folder in [stored(run.step, run.name).parent, Path(run.folder).parent]:
-        for file in sorted(folder.glob(f"{label}*/run.json")):
+    label = run.name.removesuffix(run.identity[:8])
+    for shelf in (stored(run.step, run.name).parent, Path(run.folder).parent):
+        for file in sorted(shelf.glob(f"{label}*/run.json")):
             found: dict[str, Any] = json.loads(file.read_text("utf-8"))
-            if found["settings"] == wanted and found["inputs"] == inputs:
-                return str(found["code"]["digest"])
+            code = str(found["code"]["digest"])
+            if identity_of(run.step, run.settings, run.inputs, code) == found["identity"]:
+                return code
     return None
 
 

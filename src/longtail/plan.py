@@ -30,7 +30,7 @@ from longtail.params import (
     StageTwoSettings,
     Table,
 )
-from longtail.settings import PACKAGE, Settings
+from longtail.settings import PACKAGE, Settings, plain
 from longtail.store import write_json
 from longtail.tables import check
 
@@ -72,6 +72,17 @@ class Run:
         }
 
 
+def identity_of(step: str, settings: Settings, inputs: Iterable[Run], code: str) -> str:
+    """SHA-256 of what a run reads, of what it is built on, and of the code that computes it."""
+    known = {
+        "step": step,
+        "settings": settings.resolved(hashed=True),
+        "inputs": {run.step: run.identity for run in inputs},
+        "code": code,
+    }
+    return digest(known)
+
+
 def reference(run: Run) -> dict[str, str]:
     """A run as others name it."""
     return {"run": run.name, "identity": run.identity, "folder": run.folder}
@@ -106,7 +117,7 @@ class Published:
     kind: str
     name: str
     folder: str
-    settings: dict[str, Any]
+    settings: Settings | dict[str, Any]
     modules: tuple[str, ...]
     code: str
     cells: tuple[Cell, ...]
@@ -128,7 +139,7 @@ class Published:
     @property
     def caption(self) -> str:
         """What to see in a figure, for the report: workflow/report/KIND.rst, empty for a kind without one."""
-        file = Path(f"workflow/report/{self.settings.get('name')}.rst")
+        file = Path(f"workflow/report/{plain(self.settings).get('name')}.rst")
         return file.read_text("utf-8") if file.is_file() else ""
 
     @property
@@ -150,12 +161,12 @@ class Published:
             "kind": self.kind,
             "name": self.name,
             "folder": self.folder,
-            "settings": self.settings,
+            "settings": plain(self.settings),
             "modules": list(self.modules),
             "code": self.code,
             "cells": [cell.planned for cell in self.cells],
             "reads": list(self.reads),
-            "context": self.context,
+            "context": plain(self.context),
             "outputs": self.outputs,
             "built_on": [item.identity for item in self.built_on],
         }
@@ -171,7 +182,8 @@ class Published:
             }
             for cell in known["cells"]
         ]
-        return digest({**known, "cells": cells, "folder": None, "outputs": None})
+        hashed = {"settings": plain(self.settings, hashed=True), "context": plain(self.context, hashed=True)}
+        return digest({**known, **hashed, "cells": cells, "folder": None, "outputs": None})
 
 
 @dataclass
@@ -263,13 +275,7 @@ class _Planner:
         self, step: str, label: str, settings: Settings, inputs: tuple[Run, ...], modules: tuple[str, ...]
     ) -> Run:
         code = self.code(modules)
-        known = {
-            "step": step,
-            "settings": settings.resolved(hashed=True),
-            "inputs": {run.step: run.identity for run in inputs},
-            "code": code,
-        }
-        identity = digest(known)
+        identity = identity_of(step, settings, inputs, code)
         if identity in self.by_identity:
             return self.by_identity[identity]
         name = f"{label}-{identity[:8]}"
@@ -327,10 +333,10 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
     }
     context = {
         "dataset": params.dataset,
-        "groups": params.groups.resolved(),
-        "validation": params.validation.resolved(),
-        "recipes": {entry: recipe.resolved() for entry, recipe in params.stage_one.items()},
-        "methods": {entry: row.resolved() for entry, row in params.methods.items()},
+        "groups": params.groups,
+        "validation": params.validation,
+        "recipes": params.stage_one,
+        "methods": params.methods,
     }
     for entry, table in params.tables.items():
         result.tables[entry] = _table(planner, entry, table, cells, context)
@@ -415,7 +421,7 @@ def _table(
         kind="tables",
         name=entry,
         folder=planner.plan.results,
-        settings=table.resolved(),
+        settings=table,
         modules=modules,
         code=planner.code(modules),
         cells=tuple(cell for method in dict.fromkeys(methods) for cell in cells[method]),
@@ -456,7 +462,7 @@ def _figure(
         kind="figures",
         name=entry,
         folder=f"{planner.plan.results}/figures",
-        settings=figure.resolved(),
+        settings=figure,
         modules=modules,
         code=planner.code(modules),
         cells=tuple(cell for method in methods for cell in cells[method]),

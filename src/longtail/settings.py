@@ -41,17 +41,18 @@ class Settings(BaseModel):
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if not (hashed and any(isinstance(m, Neutral) and m.value == value for m in field.metadata)):
-                kept[name] = _plain(value, hashed)
+                kept[name] = plain(value, hashed)
         return kept
 
 
-def _plain(value: Any, hashed: bool) -> Any:
+def plain(value: Any, hashed: bool = False) -> Any:
+    """Settings, and whatever holds settings, as JSON data; see `Settings.resolved`."""
     if isinstance(value, Settings):
         return value.resolved(hashed)
     if isinstance(value, dict):
-        return {key: _plain(item, hashed) for key, item in value.items()}
+        return {key: plain(item, hashed) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item, hashed) for item in value]
+        return [plain(item, hashed) for item in value]
     return value
 
 
