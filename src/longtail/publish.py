@@ -18,7 +18,7 @@ from longtail import store
 from longtail.errors import UserError
 from longtail.identity import file_digest
 from longtail.params import Groups, Recipe, Table, Validation
-from longtail.plan import Plan
+from longtail.plan import Plan, Published
 from longtail.run import locate, read_plan, same_code
 from longtail.settings import settings_of
 
@@ -44,22 +44,36 @@ def _read(record: str) -> dict[str, Any]:
 
 
 def stamp(plan: Plan) -> None:
-    """Give every published file a time by which Snakemake judges rightly; see the module's docstring.
-
-    Where the record is the plan's but a file was edited, no input is new to Snakemake: the record, an
-    output too, is deleted, so that it is missing.
-    """
+    """Give every published file a time by which Snakemake judges rightly; see the module's docstring."""
     newest = time.time()
     for item in plan.published():
         current = is_current(item.record, item.identity, item.outputs)
         if current:
             times = [Path(name).stat().st_mtime for name in item.inputs if Path(name).is_file()]
             newest = max(newest, *times, 0.0)
-        elif _read(item.record).get("identity") == item.identity:
-            Path(item.record).unlink()
+        else:
+            _clear_edited(item)
         for name in [*item.outputs, item.record]:
             if Path(name).is_file():
                 _set_time(Path(name), newest + 1 if current else STALE)
+
+
+def _clear_edited(item: Published) -> None:
+    """Where the record is the plan's but a file was edited or deleted, no input is new: make room for all.
+
+    An edited file is kept beside its place.
+    """
+    found = _read(item.record)
+    if found.get("identity") != item.identity:
+        return
+    for path in map(Path, item.outputs):
+        if path.is_file() and file_digest(path) == found.get("outputs", {}).get(path.name):
+            path.unlink()
+        elif path.is_file():
+            edited = path.with_name(f"{path.name}.edited")
+            path.replace(edited)
+            print(f"{path}: was edited by hand; kept as {edited}, made anew", file=sys.stderr)
+    Path(item.record).unlink()
 
 
 def _set_time(path: Path, when: float) -> None:

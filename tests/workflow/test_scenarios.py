@@ -226,12 +226,19 @@ def test_a_hand_edited_artifact_is_refused_by_name_and_never_printed_or_locked(p
     assert project.table() == table
 
 
-def test_a_hand_edited_table_is_made_again(project):
+def test_a_hand_edited_table_is_made_again_and_the_edit_kept_aside(project):
     table = project.table()
-    (project.path / "results/table2.csv").write_text(table.replace("CE", "Ours"))
+    edited = table.replace("CE", "Ours")
+    (project.path / "results/table2.csv").write_text(edited)
     assert not project.nothing_to_do()
-    project.run("snakemake", "--", "results/table2.csv")
+    out = project.run("snakemake", "--", "results/table2.csv")
     assert project.table() == table
+    assert (project.path / "results/table2.csv.edited").read_text() == edited
+    assert "Finished" in out
+    (project.path / "results/table2.html").unlink()
+    project.run("snakemake")
+    assert (project.path / "results/table2.html").is_file()
+    assert project.nothing_to_do()
 
 
 def test_settings_or_code_edited_while_jobs_wait_cannot_mislabel_a_result(project):
