@@ -119,11 +119,14 @@ def test_reading_settings_and_planning_import_no_torch(root):
 
 
 def test_settings_are_yaml_1_2_as_dvc_reads_them():
-    text = "kd: {on: all}\nrate: 5e-4\nsmall: -.5\nwhole: 12\nflag: true\nword: no\nnothing: null\n"
+    text = (
+        "kd: {on: all}\nrate: 5e-4\nsmall: -.5\nhash: 5e4f\nwhole: 12\nflag: true\nword: no\nnothing: null\n"
+    )
     assert parse(text) == {
         "kd": {"on": "all"},
         "rate": 5e-4,
         "small": -0.5,
+        "hash": "5e4f",
         "whole": 12,
         "flag": True,
         "word": "no",

@@ -38,7 +38,7 @@ features: {views: 2}
 stage_two:
   joint: {}
   crt: {epochs: 2}
-  afg: {generation_epochs: 2, alpha: 0.0}
+  afg: {generation_epochs: 2, alpha: 0.0, k: 2}
 methods:
   CE: {stage_one: ce, stage_two: joint}
   cRT: {stage_one: ce, stage_two: crt}
@@ -104,11 +104,14 @@ class Project:
         assert old in text, f"{old!r} is not in {file}"
         path.write_text(text.replace(old, new))
 
-    def stored(self) -> dict[str, float]:
-        """Every finished run as STEP/RUN without its hash, with the time it was computed."""
+    def stored(self) -> dict[str, int]:
+        """Every finished run as STEP/RUN with its record's inode: computed again, it would be another file.
+
+        (Not its time: Snakemake touches what a job made, and links share one time.)
+        """
         store = self.path / ".longtail" / "store"
         return {
-            f"{record.parent.parent.name}/{record.parent.name}": record.stat().st_mtime
+            f"{record.parent.parent.name}/{record.parent.name}": record.stat().st_ino
             for record in store.glob("*/*/run.json")
         }
 

@@ -10,9 +10,9 @@ from longtail.params import parse
 from tests.workflow.conftest import ROOT, Project, shuffle_times
 
 
-def new_runs(before: dict[str, float], after: dict[str, float]) -> set[str]:
+def new_runs(before: dict[str, int], after: dict[str, int]) -> set[str]:
     """STEP/RUN of what was computed between two looks at the store."""
-    return {run for run, when in after.items() if before.get(run) != when}
+    return {run for run, inode in after.items() if before.get(run) != inode}
 
 
 def steps(runs: set[str]) -> list[str]:
