@@ -42,6 +42,7 @@ def test_the_projects_own_settings_are_valid(root):
             "imbalance.ratios[1]: 0.5 is below 1; a ratio is largest class",
         ),
         ("imbalance", {"profile": "natural", "ratios": [10]}, "ratios does not go with profile natural"),
+        ("imbalance", {"ratios": [100, 50, 100]}, "ratios 100, 50, 100 name a ratio twice"),
         ("imbalance", {"profile": "exponential"}, "profile exponential needs ratios"),
         ("validation", "train", "validation.source: 'train': should be 'unused', 'holdout' or 'test'"),
         ("seeds", [], "seeds"),

@@ -3,8 +3,10 @@
 from copy import deepcopy
 
 import pytest
+import yaml
 
 from longtail.errors import UserError
+from longtail.identity import closure
 from longtail.params import Params, parse
 from longtail.plan import STEPS, plan
 
@@ -82,7 +84,7 @@ def test_two_runs_with_one_name_are_refused(settings, monkeypatch):
     real = module.digest
     monkeypatch.setattr(module, "digest", lambda data: "0" * 8 + real(data)[8:])
     clashing = deepcopy(settings)
-    clashing["imbalance"]["ratios"] = [100.0000001, 100]  # the same label, another run
+    clashing["stage_two"]["crt"]["batchnorm"] = "train"  # features of one model, made in two ways
     with pytest.raises(UserError, match="two different runs would be named"):
         plan(Params.read(clashing))
 
@@ -94,3 +96,14 @@ def test_another_settings_file_publishes_in_its_own_folder(root):
     folders = [run.folder for step in STEPS[1:] for run in planned.runs(step).values()]
     assert folders
     assert all(folder.startswith("results/demo/") for folder in folders)
+
+
+def test_dvc_yaml_depends_on_all_code_that_a_layer_is_hashed_with(root, settings):
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    planned = plan(Params.read(settings))
+    for step in STEPS:
+        for run in planned.runs(step).values():
+            for name, file in closure(run.modules).items():
+                path = str(file.relative_to(root))
+                covered = any(path == dep or path.startswith(f"{dep}/") for dep in stages[step]["deps"])
+                assert covered or file.stat().st_size < 200, f"dvc.yaml: {step} lacks {name}"

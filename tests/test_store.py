@@ -65,9 +65,11 @@ def test_a_damaged_run_is_one_line_with_the_file_and_the_way_out(damage):
 
 def test_a_run_damaged_in_the_store_is_worth_nothing():
     kept = store.keep(finished(Path("work/x")), "stage_one", "label-aaaaaaaa")
+    (kept / "model").chmod(0o644)
     (kept / "model").write_text("better weights")
     assert store.find("stage_one", "label-aaaaaaaa", "a" * 64) is None
     assert not kept.exists()
+    assert (kept.with_name(f".damaged-{kept.name}") / "model").read_text() == "better weights"
 
 
 def test_work_trees_and_dvcs_temporary_copies_share_one_store(tmp_path):

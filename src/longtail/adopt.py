@@ -49,7 +49,8 @@ def _finished_with_other_code(run: Run) -> str | None:
         return None
     label = run.name.removesuffix(run.identity[:8])
     for shelf in (stored(run.step, run.name).parent, Path(run.folder).parent):
-        for file in sorted(shelf.glob(f"{label}*/run.json")):
+        newest_first = sorted(shelf.glob(f"{label}*/run.json"), key=lambda file: -file.stat().st_mtime)
+        for file in newest_first:
             found: dict[str, Any] = json.loads(file.read_text("utf-8"))
             code = str(found["code"]["digest"])
             if identity_of(run.step, run.settings, run.inputs, code) == found["identity"]:

@@ -3,9 +3,11 @@
 import argparse
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +17,7 @@ STEPS = ("acquire", "split", "stage-one", "features", "stage-two")
 PUBLISHED = ("tables", "figures", "report")
 # glibc gives freed memory back to the kernel and faults it in again at every step unless told not to:
 # 7 to 18 % of a training step on a CPU. It reads these before Python starts.
+FULL = re.compile(r"No space left|os error (27|28|122)\b")  # as safetensors says it
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
@@ -28,8 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     if argv is None:
         _restart_in_order(options.command, arguments)
-    log = _open_log(getattr(options, "log", None))
+    log = None
     try:
+        log = _open_log(getattr(options, "log", None))
         options.run(options)
     except UserError as error:
         print(error, file=sys.stderr)
@@ -45,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print(f"{error.filename or 'disk'}: no space left; free some and type it again", file=sys.stderr)
         sys.exit(2)
-    except Exception:
+    except Exception as error:
+        if type(error).__name__ == "SafetensorError" and FULL.search(str(error)):
+            print(f"disk: no space left ({error}); free some and type it again", file=sys.stderr)
+            sys.exit(2)
         if log is None:
             raise
         traceback.print_exc()
@@ -73,10 +80,12 @@ class _Copy:
         self.terminal, self.log = terminal, log
 
     def write(self, text: str) -> int:
+        written = self.terminal.write(text)
         if "\r" not in text:
-            self.log.write(text)
-            self.log.flush()
-        return self.terminal.write(text)
+            with suppress(OSError):  # a full disk: what is said still reaches the terminal
+                self.log.write(text)
+                self.log.flush()
+        return written
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.terminal, name)
@@ -104,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     for step in STEPS:
         sub = command(step, f"compute one planned run of {step.replace('-', ' ')}", _execute)
         sub.add_argument("name", metavar="RUN")
+        sub.add_argument("--into", metavar="FOLDER", help="where it appears (default: as planned last)")
         sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
     for kind in PUBLISHED:
         sub = command(kind, f"make one of the {kind} that are planned", _publish)
@@ -140,7 +150,7 @@ def _params_option(sub: argparse.ArgumentParser) -> None:
 def _execute(options: argparse.Namespace) -> None:
     from longtail.run import execute
 
-    execute(options.command.replace("-", "_"), options.name)
+    execute(options.command.replace("-", "_"), options.name, options.into)
 
 
 def _publish(options: argparse.Namespace) -> None:

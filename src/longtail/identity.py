@@ -135,7 +135,7 @@ def _plain(node: Any) -> Any:
         return {"node": type(node).__name__, **kept}
     if isinstance(node, list):
         return [_plain(item) for item in node]
-    return node if isinstance(node, str | int | float | bool | None) else repr(node)
+    return node if isinstance(node, str | int | None) else repr(node)  # so that 1.0 is not 1
 
 
 def _silent(item: ast.stmt, parent: ast.AST) -> bool:
@@ -154,7 +154,7 @@ def adopted(code: str, root: Path) -> str:
     """The digest under which the results of this code stand, if a refactoring was adopted."""
     renamed = _adopted(root / ADOPTED)
     while code in renamed:
-        code = renamed[code]
+        code = renamed.pop(code)
     return code
 
 

@@ -116,7 +116,7 @@ class ImbalanceBlock(Settings):
     """`imbalance:` of params.yaml: one profile; the exponential one at any number of ratios."""
 
     profile: Literal["exponential", "pareto", "natural"] = "exponential"
-    ratios: list[Annotated[float, Field(ge=1)]] | None = Field(None, min_length=1)
+    ratios: list[Annotated[float, Field(ge=1, lt=1e6)]] | None = Field(None, min_length=1)
     alpha: float = Field(6.0, gt=0)
     largest: int | None = Field(None, ge=1)
     smallest: int = Field(5, ge=1)
@@ -132,6 +132,9 @@ class ImbalanceBlock(Settings):
             )
         if self.profile == "exponential" and self.ratios is None:
             raise ValueError("profile exponential needs ratios, e.g. [200, 100, 50, 10]")
+        names = [f"{ratio:g}" for ratio in self.ratios or []]
+        if len(set(names)) != len(names):
+            raise ValueError(f"ratios {', '.join(names)} name a ratio twice")
         return self
 
     def profiles(self) -> list[ExponentialImbalance | ParetoImbalance | NaturalImbalance]:

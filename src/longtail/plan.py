@@ -168,12 +168,15 @@ class Published:
             "reads": list(self.reads),
             "context": plain(self.context),
             "outputs": self.outputs,
-            "built_on": [item.identity for item in self.built_on],
+            "built_on": [
+                {"record": item.record, "identity": item.identity, "outputs": item.outputs}
+                for item in self.built_on
+            ],
         }
 
     @cached_property
     def identity(self) -> str:
-        """Hash of everything that the outputs depend on; where runs stand is not part of it."""
+        """Hash of everything that the outputs depend on, and of where they are published."""
         known = self.planned
         cells = [
             {
@@ -183,7 +186,7 @@ class Published:
             for cell in known["cells"]
         ]
         hashed = {"settings": plain(self.settings, hashed=True), "context": plain(self.context, hashed=True)}
-        return digest({**known, **hashed, "cells": cells, "folder": None, "outputs": None})
+        return digest({**known, **hashed, "cells": cells})
 
 
 @dataclass
@@ -319,6 +322,10 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
         root: the project's folder, which has workflow/adopted.csv.
     """
     name = settings_name(Path(source))
+    if name in (*STEPS, "figures", "splits", "report"):
+        raise UserError(f"{source}: its runs would stand in results/{name}, which has another use; rename it")
+    if "report" in params.tables:
+        raise UserError(f"{source}: tables.report: results/report.html is the workflow's report; rename it")
     results = f"results/{name}" if name else "results"
     result = Plan(name, results, f"{results}/splits" if name else "data/splits", str(source))
     planner = _Planner(result, root)

@@ -160,6 +160,12 @@ def _draw(kind: str, planned: dict[str, Any], folder: Path) -> None:
 
 def _report(planned: dict[str, Any], output: Path) -> None:
     """`snakemake --report`: the figures and tables with captions, and the code of every rule, in one page."""
+
+    def check_inputs() -> None:
+        if wrong := [item["outputs"][0] for item in planned["built_on"] if not is_current(**item)]:
+            raise UserError(f"{', '.join(wrong)}: changed since this was planned; type the command again")
+
+    check_inputs()
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", "--quiet"]
     command += ["--config", f"params={planned['settings']['source']}", "--report", str(output)]
     done = subprocess.run(
@@ -167,6 +173,7 @@ def _report(planned: dict[str, Any], output: Path) -> None:
     )
     if done.returncode != 0 or not output.is_file():
         raise UserError(f"snakemake --report failed: {' '.join(done.stderr.split())[-2000:]}")
+    check_inputs()
 
 
 def check(layer: str, plan: str) -> None:

@@ -73,14 +73,19 @@ def locate(step: str, reference: dict[str, str]) -> Path:
     raise UserError(f"{folder}: not there; `snakemake {folder}/run.json` makes it")
 
 
-def execute(step: str, name: str) -> None:
+def execute(step: str, name: str, into: str | None = None) -> None:
     """Compute one planned run, or give it back from the store.
+
+    Args:
+        step: of the run.
+        name: of the run.
+        into: the folder where it is to appear; settings files that share a run have folders of their own.
 
     Raises:
         UserError: for everything that is the user's to mend.
     """
     planned = read_plan(step, name)
-    folder, identity = Path(planned["folder"]), planned["identity"]
+    folder, identity = Path(into or planned["folder"]), planned["identity"]
     same_code(planned)
     with store.locked(step, name):
         finished = store.find(step, name, identity)

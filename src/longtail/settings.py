@@ -41,7 +41,7 @@ class Settings(BaseModel):
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if not (hashed and any(isinstance(m, Neutral) and m.value == value for m in field.metadata)):
-                kept[name] = plain(value, hashed)
+                kept[field.alias or name] = plain(value, hashed)
         return kept
 
 

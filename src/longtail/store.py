@@ -77,7 +77,7 @@ def record(folder: Path) -> dict[str, Any]:
             raise TypeError
     except FileNotFoundError:
         raise UserError(f"{file}: is missing; {_way_out(file)}") from None
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{file}: is not a record of a run; {_way_out(file)}") from None
     return dict(found)
 
@@ -99,8 +99,8 @@ def verify(folder: Path, identity: str) -> dict[str, Any]:
         file = folder / name
         try:
             actual = file_digest(file)
-        except OSError:
-            raise UserError(f"{file}: is missing or cannot be read; {_way_out(file)}") from None
+        except FileNotFoundError:
+            raise UserError(f"{file}: is missing; {_way_out(file)}") from None
         if actual != expected:
             raise UserError(f"{file}: is not what run.json says (edited by hand?); {_way_out(file)}")
     return found
@@ -111,13 +111,19 @@ def find(step: str, run: str, identity: str) -> Path | None:
     shelf = stored(step, run).parent
     candidates = [shelf / run, *sorted(shelf.glob(f"*-{identity[:8]}"))]
     for folder in candidates:
-        if (folder / "run.json").is_file():
-            try:
-                verify(folder, identity)
-            except UserError:
-                shutil.rmtree(folder)  # damaged through a hard link, or half deleted: worth nothing
-                continue
-            return folder
+        if not (folder / "run.json").is_file():
+            continue
+        try:
+            if record(folder)["identity"] != identity:
+                continue  # another run whose hash begins with the same digits
+            verify(folder, identity)
+        except UserError as error:  # edited through a hard link: of no use, but not ours to delete
+            aside = folder.with_name(f".damaged-{folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            print(f"{error} (the stored copy; set aside as {aside})", file=sys.stderr, flush=True)
+            continue
+        return folder
     return None
 
 
@@ -125,6 +131,9 @@ def keep(finished: Path, step: str, run: str) -> Path:
     """Move a folder with a complete run into the store, in one rename; where it stands then."""
     target = stored(step, run)
     target.parent.mkdir(parents=True, exist_ok=True)
+    for file in finished.rglob("*"):
+        if file.is_file():
+            file.chmod(0o444)  # its links share the bytes: an editor should ask before it changes them
     if target.exists():
         shutil.rmtree(target)
     finished.rename(target)
@@ -142,6 +151,7 @@ def link(source: Path, target: Path) -> None:
 def link_file(source: Path, target: Path) -> None:
     """Put a hard link in place of whatever is there; a copy where the file system has no links."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # of a killed process that had the same number
     try:
         os.link(source, temporary)
     except OSError as error:

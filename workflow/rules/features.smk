@@ -20,8 +20,10 @@ rule features:
         gpu=1,
         mem_mb=4000,
         runtime="30m",
+    params:
+        folder=lambda w: PLAN.features[w.run].folder,
     shell:
-        "longtail features {wildcards.run} --log {log}"
+        "longtail features {wildcards.run} --into {params.folder} --log {log}"
 
 
 rule features_all:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 # This work tree's code, not an installed one; and the commands of this environment.
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
-os.environ["PATH"] = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.getenv('PATH')}")
 
 from longtail.errors import UserError
 from longtail.params import Params

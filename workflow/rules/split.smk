@@ -18,8 +18,10 @@ rule split:
     resources:
         mem_mb=2000,
         runtime="10m",
+    params:
+        folder=lambda w: PLAN.split[w.run].folder,
     shell:
-        "longtail split {wildcards.run} --log {log}"
+        "longtail split {wildcards.run} --into {params.folder} --log {log}"
 
 
 rule split_all:

@@ -18,8 +18,10 @@ rule stage_one:
         gpu=1,
         mem_mb=4000,
         runtime="12h",
+    params:
+        folder=lambda w: PLAN.stage_one[w.run].folder,
     shell:
-        "longtail stage-one {wildcards.run} --log {log}"
+        "longtail stage-one {wildcards.run} --into {params.folder} --log {log}"
 
 
 rule stage_one_all:

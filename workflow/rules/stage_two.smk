@@ -19,8 +19,10 @@ rule stage_two:
         gpu=1,
         mem_mb=4000,
         runtime="30m",
+    params:
+        folder=lambda w: PLAN.stage_two[w.run].folder,
     shell:
-        "longtail stage-two {wildcards.run} --log {log}"
+        "longtail stage-two {wildcards.run} --into {params.folder} --log {log}"
 
 
 rule stage_two_all:

@@ -28,7 +28,7 @@ key of the settings. What is no key:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -68,10 +68,6 @@ class Tukey(BaseSettings):
     power: float = Field(1.0, ge=0, alias="lambda")  # [ours] the paper's value is lost; Free Lunch 0.5
     apply: Literal["all", "tail"] = "all"  # [ours] all features; the paper: tail classes' training features
     statistics: Literal["after", "before"] = "after"  # [ours] means and covariances; TailCalib: before
-
-    def resolved(self, hashed: bool = False) -> dict[str, Any]:
-        """With lambda, which is no name in Python, as params.yaml has it."""
-        return {"lambda": self.power, "apply": self.apply, "statistics": self.statistics}
 
 
 class Distillation(BaseSettings):
