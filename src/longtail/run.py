@@ -169,16 +169,21 @@ def git_commit() -> str | None:
 
 
 def check(layer: str, plan: str) -> None:
-    """Verify every run of a layer, or everything published, against identity and hashes.
+    """Verify every run of a layer against identity and hashes, those of other settings beside them too.
+
+    DVC takes the layer's folder as one: what nobody plans any more is committed with the rest.
 
     Raises:
         UserError: one line a file that is wrong.
     """
     listing = read_plan("layers", plan)
     wrong = []
-    for reference in listing[layer]:
+    planned = {Path(reference["folder"]): reference["identity"] for reference in listing[layer]}
+    shelves = {folder.parent for folder in planned} if layer != "acquire" else set()
+    beside = [file.parent for shelf in sorted(shelves) for file in sorted(shelf.glob("*/run.json"))]
+    for folder in [*planned, *(folder for folder in beside if folder not in planned)]:
         try:
-            store.verify(Path(reference["folder"]), reference["identity"])
+            store.verify(folder, planned.get(folder) or store.record(folder)["identity"])
         except UserError as error:
             wrong.append(str(error))
     if wrong:
