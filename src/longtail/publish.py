@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +43,25 @@ def _read(record: str) -> dict[str, Any]:
 
 
 def stamp(plan: Plan) -> None:
-    """Give every published file a time by which Snakemake judges rightly; see the module's docstring."""
-    newest = time.time()
+    """Give every published file a time by which Snakemake judges rightly; see the module's docstring.
+
+    A file whose time tells the truth already keeps it, so that a second Snakemake disturbs no first.
+    """
     for item in plan.published():
         current = is_current(item.record, item.identity, item.outputs)
-        if current:
-            times = [Path(name).stat().st_mtime for name in item.inputs if Path(name).is_file()]
-            newest = max(newest, *times, 0.0)
-        else:
+        if not current:
             _clear_edited(item)
-        for name in [*item.outputs, item.record]:
-            if Path(name).is_file():
-                _set_time(Path(name), newest + 1 if current else STALE)
+        files = [path for path in map(Path, [*item.outputs, item.record]) if path.is_file()]
+        newest = max((_time(Path(name)) for name in item.inputs if Path(name).is_file()), default=0.0)
+        for path in files:
+            if not current:
+                _set_time(path, STALE)
+            elif _time(path) <= newest:
+                _set_time(path, newest + 0.01)
+
+
+def _time(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _clear_edited(item: Published) -> None:
