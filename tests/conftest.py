@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,11 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("needs ../shared/data (real CIFAR-100), which is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def official_cifar100(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with the official files of CIFAR-100, rebuilt byte for byte."""
+    root = tmp_path_factory.mktemp("cifar100")
+    subprocess.run([sys.executable, shared / "data/cifar100/unpack.py", root], check=True)
+    return root

@@ -232,10 +232,7 @@ def test_other_digits_are_refused(tmp_path, monkeypatch):
         run(tmp_path, "digits", tmp_path)
 
 
-def test_the_real_cifar_100_has_its_published_sums(tmp_path, root, shared):
-    folder = root / "data/raw/cifar-100-python"
-    if not folder.is_dir():
-        pytest.skip("needs the official files in data/raw/cifar-100-python, which are not here")
-    parts = run(tmp_path, "cifar100", folder.parent)
+def test_the_real_cifar_100_has_its_published_sums(tmp_path, official_cifar100):
+    parts = run(tmp_path, "cifar100", official_cifar100)
     assert parts["train"]["images"].shape == (50_000, 3, 32, 32)
     assert torch.bincount(parts["train"]["labels"]).tolist() == [500] * 100

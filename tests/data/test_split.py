@@ -51,12 +51,10 @@ def test_every_index_is_that_of_ldam_drw(labels, ratio, seed):
     assert chosen.train.tolist() == ldam_drw(labels, 100, ratio, seed)
 
 
-def test_on_the_real_cifar_100_the_subset_of_ratio_10_is_the_one_that_is_known(shared, root):
+def test_on_the_real_cifar_100_the_subset_of_ratio_10_is_the_one_that_is_known(shared, official_cifar100):
     known = np.load(shared / "data/cifar100/index.npz")["train_lt"]
-    file = root / "data/raw/cifar-100-python/train"
-    if not file.is_file():
-        pytest.skip("needs the labels of CIFAR-100 in data/raw/cifar-100-python, which is not here")
-    labels = np.array(pickle.loads(file.read_bytes(), encoding="latin1")["fine_labels"])
+    data = (official_cifar100 / "cifar-100-python/train").read_bytes()
+    labels = np.array(pickle.loads(data, encoding="latin1")["fine_labels"])
     chosen = split(labels, 100, settings(ExponentialImbalance(ratio=10)))
     assert sorted(chosen.train.tolist()) == sorted(known.tolist())
     for ratio in (20, 50, 100, 200):
