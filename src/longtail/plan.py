@@ -137,6 +137,11 @@ class Published:
         return f"{self.folder}/{self.name}.identity.json"
 
     @property
+    def benchmark(self) -> str:
+        """What Snakemake measured of the job; it counts the file's time among those of the outputs."""
+        return f"logs/{self.kind}/{self.name}.benchmark.tsv"
+
+    @property
     def caption(self) -> str:
         """What to see in a figure, for the report: workflow/report/KIND.rst, empty for a kind without one."""
         file = Path(f"workflow/report/{plain(self.settings).get('name')}.rst")

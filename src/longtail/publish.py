@@ -51,7 +51,7 @@ def stamp(plan: Plan) -> None:
         current = is_current(item.record, item.identity, item.outputs)
         if not current:
             _clear_edited(item)
-        files = [path for path in map(Path, [*item.outputs, item.record]) if path.is_file()]
+        files = [path for path in map(Path, [*item.outputs, item.record, item.benchmark]) if path.is_file()]
         newest = max((_time(Path(name)) for name in item.inputs if Path(name).is_file()), default=0.0)
         for path in files:
             if not current:

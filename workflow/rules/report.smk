@@ -8,9 +8,9 @@ rule report:
         "<results>/report.html",
         "<results>/report.identity.json",
     log:
-        "logs/report.log",
+        "logs/report/report.log",
     benchmark:
-        "logs/report.benchmark.tsv"
+        "logs/report/report.benchmark.tsv"
     threads: 1
     resources:
         mem_mb=1000,
