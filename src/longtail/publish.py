@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,23 @@ def stamp(plan: Plan) -> None:
             _clear_edited(item)
         files = [path for path in map(Path, [*item.outputs, item.record, item.benchmark]) if path.is_file()]
         newest = max((_time(Path(name)) for name in item.inputs if Path(name).is_file()), default=0.0)
+        if not current:
+            _ask_again(item)
         for path in files:
             if not current:
                 _set_time(path, STALE)
             elif _time(path) <= newest:
                 _set_time(path, newest + 0.01)
+
+
+def _ask_again(item: Published) -> None:
+    """Write what the command is told anew, with a field that nothing reads.
+
+    Snakemake forgives every input whose checksum it saw when it last ran the job, though another table
+    may have been put in place of that job's since (by git or DVC).
+    """
+    told = {**item.planned, "identity": item.identity, "asked": time.time_ns()}
+    store.write_json(Path(item.inputs[0]), told)
 
 
 def _time(path: Path) -> float:
