@@ -160,10 +160,10 @@ def crop_and_flip(images: Tensor, top: Tensor, left: Tensor, flipped: Tensor, pa
     """
     _, channels, height, width = images.shape
     device = images.device
-    along = torch.arange(width).expand(len(images), width)
-    rows = top[:, None] + torch.arange(height)
+    top, left, flipped = top.to(device), left.to(device), flipped.to(device)
+    along = torch.arange(width, device=device).expand(len(images), width)
+    rows = (top[:, None] + torch.arange(height, device=device)) * (width + 2 * padding)
     columns = left[:, None] + torch.where(flipped[:, None], along.flip(1), along)
-    rows, columns = rows.to(device) * (width + 2 * padding), columns.to(device)
     sources = (rows[:, :, None] + columns[:, None, :]).flatten(1)[:, None].expand(-1, channels, -1)
     return F.pad(images, (padding,) * 4).flatten(2).gather(2, sources).view(images.shape)
 
@@ -184,15 +184,14 @@ def _autoaugment(images: Tensor, draws: Draws, fill: int) -> None:
 
 def _cutout(images: Tensor, hole: Tensor, side: int) -> None:
     height, width = images.shape[-2:]
-    first = hole - side // 2
-    rows = _outside(first[:, 0], side, height).to(images.device)
-    columns = _outside(first[:, 1], side, width).to(images.device)
+    first = hole.to(images.device) - side // 2
+    rows, columns = _outside(first[:, 0], side, height), _outside(first[:, 1], side, width)
     images.mul_((rows[:, :, None] | columns[:, None, :])[:, None])
 
 
 def _outside(first: Tensor, length: int, size: int) -> Tensor:
     """Which of `size` positions lie outside [first, first + length): (N,) to uint8 0 or 1, (N, size)."""
-    distance = torch.arange(size) - first[:, None]
+    distance = torch.arange(size, device=first.device) - first[:, None]
     return ((distance < 0) | (distance >= length)).to(torch.uint8)
 
 
@@ -259,14 +258,14 @@ def operate(images: Tensor, name: str, magnitude: float, fill: int) -> Tensor:
 
 def _move(images: Tensor, name: str, magnitude: float, fill: int) -> Tensor:
     """Shear, translate or rotate: every image's pixels go the same way, so the way is found once."""
-    sources = _sources(name, magnitude, images.shape[-2], images.shape[-1]).to(images.device)
+    sources = _sources(name, magnitude, images.shape[-2], images.shape[-1], images.device)
     flat = images.flatten(2)
     numbered = torch.cat([torch.full_like(flat[:, :, :1], fill), flat], dim=2)
     return numbered.gather(2, sources.expand_as(flat)).view(images.shape)
 
 
 @cache
-def _sources(name: str, magnitude: float, height: int, width: int) -> Tensor:
+def _sources(name: str, magnitude: float, height: int, width: int, device: torch.device) -> Tensor:
     """Where each pixel of a moved image comes from: 1 + its index in the image, 0 from outside, (H W,).
 
     It is what torchvision makes of an image whose pixels hold their own numbers (nearest neighbour).
@@ -276,4 +275,4 @@ def _sources(name: str, magnitude: float, height: int, width: int) -> Tensor:
 
     numbers = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, height, width)
     moved: Tensor = _apply_op(numbers, name, magnitude, InterpolationMode.NEAREST, fill=[0.0])
-    return moved.long().flatten()
+    return moved.long().flatten().to(device)

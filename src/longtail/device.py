@@ -68,7 +68,9 @@ def set_up(device: "torch.device") -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+        # An operation without a deterministic form warns, which tells more than a run that ends.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.allow_tf32 = False  # "float32" is float32; TF32 has ten bits of mantissa
         # Filling fresh memory with NaN is a debugging aid that costs a kernel an allocation.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False

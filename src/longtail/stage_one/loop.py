@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -24,21 +24,9 @@ from longtail.params import Optimiser
 from longtail.random import generator
 from longtail.schedules import LearningRate, Length
 from longtail.stage_one import checkpoint
+from longtail.stage_one.graph import Batch, Replayed, Work, own_stream
 
 Row = dict[str, Any]
-
-
-class Batch(NamedTuple):
-    """Normalised images (B, C, H, W) with weighted pairs of labels.
-
-    An image counts with `weight` (B,) or 0-d for its class in `labels` (B,) and with 1 - weight for that in
-    `others` (B,). Where both are None, as in a batch that no transform has mixed, `labels` is all.
-    """
-
-    images: Tensor
-    labels: Tensor
-    others: Tensor | None = None
-    weight: Tensor | None = None
 
 
 class Outcome(NamedTuple):
@@ -80,6 +68,8 @@ class Phase:
         optimiser: the other settings of stochastic gradient descent.
         progress: whether the progress that step and samplers see moves by "step" or by "epoch" (then it is
             the number of finished epochs / epochs, so 0 in the first).
+        capturable: whether a GPU may record a step once and replay it; not where its course depends on the
+            values of tensors.
     """
 
     name: str
@@ -95,6 +85,7 @@ class Phase:
     learning_rate: LearningRate
     optimiser: Optimiser
     progress: Literal["epoch", "step"]
+    capturable: bool = True
 
     @property
     def steps_per_epoch(self) -> int:
@@ -202,12 +193,13 @@ def train(
             report(row, State(history=state.history[:number]))
     patience = float(os.environ.get("LONGTAIL_CHECKPOINT_SECONDS", "5"))
     written = time.monotonic()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with own_stream(device), _global_generator(modules, device):
         while state.phase < len(phases):
             phase = phases[state.phase]
             optimiser, rate = _optimiser(phase, modules, momentum)
+            steps = Steps(phase, modules, optimiser, rate, precision)
             while state.epoch < phase.epochs:
-                row = _epoch(phase, modules, optimiser, rate, seed, precision, state)
+                row = _epoch(steps, seed, state)
                 state.epoch += 1
                 last = state.epoch == phase.epochs and state.phase == len(phases) - 1
                 due = bool(evaluate_every) and state.epoch % evaluate_every == 0
@@ -224,23 +216,50 @@ def train(
     return state
 
 
-def _epoch(
-    phase: Phase,
-    modules: nn.ModuleDict,
-    optimiser: torch.optim.Optimizer,
-    rate: Tensor,
-    seed: int,
-    precision: str,
-    state: State,
-) -> Row:
+class Steps:
+    """The steps of a phase, and the sums that they leave on the device.
+
+    Attributes:
+        loss, correct: over the images since they were last set to nought, 0-d float64 and int64.
+    """
+
+    def __init__(
+        self,
+        phase: Phase,
+        modules: nn.ModuleDict,
+        optimiser: torch.optim.Optimizer,
+        rate: Tensor,
+        precision: str,
+    ) -> None:
+        self.phase, self.modules, self.rate = phase, modules, rate
+        self._optimiser, self._precision, self._device = optimiser, precision, phase.images.device
+        self.loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=self._device)
+        self.take: Work = self._take
+        if self._device.type == "cuda" and phase.capturable:
+            self.take = Replayed(self._take)
+
+    def _take(self, batches: Sequence[Batch], progress: Tensor) -> None:
+        with autocast(self._device, self._precision):
+            outcome = self.phase.step(self.modules, batches, progress)
+        self._optimiser.zero_grad(set_to_none=True)
+        outcome.loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        self.loss += outcome.loss.detach() * len(batches[0].labels)
+        self.correct += outcome.correct
+
+
+def _epoch(taking: Steps, seed: int, state: State) -> Row:
     """Train one epoch; its row of the history."""
     started = time.perf_counter()
+    phase, modules = taking.phase, taking.modules
     device = phase.images.device
     key = (phase.name, state.epoch)
     first = state.epoch * phase.steps_per_epoch
     steps = range(first, min(first + phase.steps_per_epoch, phase.steps))
     size = phase.batch_size
-    torch.manual_seed(generator(seed, "global", *key).initial_seed())  # for layers such as dropout
+    if has_random_layers(modules):
+        torch.manual_seed(generator(seed, "global", *key).initial_seed())
 
     streams = []
     for number, sampler in enumerate(phase.samplers):
@@ -254,8 +273,8 @@ def _epoch(
     # Moved once an epoch: a copy to the device in the step loop would make the host wait.
     rates = torch.tensor([phase.rate_at(step) for step in steps], dtype=torch.float32, device=device)
     progress = torch.tensor([phase.progress_at(step) for step in steps], dtype=torch.float32, device=device)
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
+    taking.loss.zero_()
+    taking.correct.zero_()
     seen = 0
 
     modules.train()
@@ -263,17 +282,12 @@ def _epoch(
         batches = [Batch(phase.normalise(images[index]), labels[index]) for images, labels in streams]
         for transform in phase.transforms:
             batches = [transform(batch, mixing) for batch in batches]
-        rate.copy_(rates[index])
-        with autocast(device, precision):
-            outcome = phase.step(modules, batches, progress[index])
-        optimiser.zero_grad(set_to_none=True)
-        outcome.loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        loss += outcome.loss.detach() * len(batches[0].labels)
-        correct += outcome.correct
+        taking.rate.copy_(rates[index])
+        taking.take(batches, progress[index])
         seen += len(batches[0].labels)
 
-    mean_loss, accuracy = (torch.stack([loss, correct.double()]) / seen).tolist()  # the epoch's one wait
+    sums = torch.stack([taking.loss, taking.correct.double()])
+    mean_loss, accuracy = (sums / seen).tolist()  # the epoch's one wait
     state.images += seen
     state.seconds += time.perf_counter() - started
     if not math.isfinite(mean_loss):
@@ -291,6 +305,22 @@ def _epoch(
         "train_loss": mean_loss,
         "train_accuracy": accuracy,
     }
+
+
+def has_random_layers(modules: nn.Module) -> bool:
+    """Whether the network draws random numbers of its own, which come from torch's global generator."""
+    return any(
+        isinstance(module, nn.modules.dropout._DropoutNd)
+        or type(module).__name__ in ("DropPath", "StochasticDepth")
+        for module in modules.modules()
+    )
+
+
+def _global_generator(modules: nn.Module, device: torch.device) -> AbstractContextManager[Any]:
+    """Give the global generator back as it was, where it is used; trainings that share a process use none."""
+    if not has_random_layers(modules):
+        return nullcontext()
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def _curves(modules: nn.ModuleDict, progress: Tensor) -> Row:

@@ -1,0 +1,83 @@
+"""Replaying a captured step is the same training as taking every step as it comes."""
+
+import pytest
+import torch
+
+from longtail.params import Optimiser
+from longtail.schedules import LearningRate, Length
+from longtail.stage_one import graph, loop
+from longtail.stage_one.loop import train
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+FAST = {"seed": 0, "precision": "float32"}
+
+
+def mixed(batch, generator):
+    weight = torch.rand((), generator=generator).to(batch.images.device)
+    other = torch.randperm(len(batch.labels), generator=generator).to(batch.images.device)
+    images = weight * batch.images + (1 - weight) * batch.images[other]
+    return loop.Batch(images, batch.labels, batch.labels[other], weight)
+
+
+def trained(phase, modules):
+    state = train([phase], modules, **FAST)
+    return state.history, {name: tensor.cpu() for name, tensor in modules.state_dict().items()}
+
+
+def same(one, other):
+    return one[0] == other[0] and all(torch.equal(tensor, other[1][name]) for name, tensor in one[1].items())
+
+
+class Recorder:
+    """Stands for CUDA's capture where there is none: keeps the work, on its fixed tensors, and repeats it."""
+
+    def __init__(self):
+        self.captured = self.replayed = 0
+
+    def __call__(self, work):
+        self.captured += 1
+
+        def replay():
+            self.replayed += 1
+            work()
+
+        return replay
+
+
+@pytest.mark.parametrize("transforms", [(), (mixed,)])
+def test_steps_on_fixed_addresses_are_the_same_steps(make_phase, make_modules, monkeypatch, transforms):
+    """Seven steps an epoch, the last of another shape; each shape is recorded once."""
+    phase = make_phase(length=Length(epochs=5), transforms=transforms)
+    expected = trained(phase, make_modules(dropout=0.0))
+    recorder = Recorder()
+    whole = loop.Steps.__init__
+
+    def replayed(self, *arguments):
+        whole(self, *arguments)
+        self.take = graph.Replayed(self.take, recorder)
+
+    monkeypatch.setattr(loop.Steps, "__init__", replayed)
+    assert same(trained(phase, make_modules(dropout=0.0)), expected)
+    assert recorder.captured == 2
+    assert recorder.replayed == (5 * 6 - graph.WARM_UP) + (5 - graph.WARM_UP)
+
+
+def test_a_cpu_and_a_step_that_cannot_be_recorded_run_as_they_are(make_phase, make_modules):
+    phase, modules = make_phase(), make_modules()
+    steps = loop.Steps(phase, modules, *loop._optimiser(phase, modules, {}), "float32")
+    assert not isinstance(steps.take, graph.Replayed)
+
+
+@needs_gpu
+@pytest.mark.parametrize("transforms", [(), (mixed,)])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_cuda_graph_is_the_same_training(make_phase, make_modules, transforms, momentum):
+    changes = {
+        "images": make_phase().images.cuda(),
+        "length": Length(epochs=6),
+        "transforms": transforms,
+        "optimiser": Optimiser(momentum=momentum),
+        "learning_rate": LearningRate(peak=0.05, warmup=2),
+    }
+    eager = trained(make_phase(**changes, capturable=False), make_modules(dropout=0.0).cuda())
+    assert same(trained(make_phase(**changes), make_modules(dropout=0.0).cuda()), eager)
