@@ -45,7 +45,7 @@ def draw(job: PublishedJob) -> Figure:
     curves: dict[tuple[float, ...], list[str]] = {}
     for name, recipe in job.recipes.items():
         gamma = getattr(recipe.loss.options, "gamma", None)
-        if gamma is not None:
+        if callable(gamma):  # a schedule; the focal loss's is a number of another kind
             curves.setdefault(tuple(gamma(progress).tolist()), []).append(name)
     for curve, names in curves.items():
         colour, dashes = styles[names[0]]
