@@ -96,6 +96,19 @@ def test_logits_are_exactly_what_the_head_makes_of_the_features(inputs, tmp_path
         torch.testing.assert_close(logits, features_ @ head["weight"].T + head["bias"])
 
 
+def test_a_cosine_heads_classifier_is_one_of_normalised_features(inputs, tmp_path):
+    network = {"name": "resnet_cifar", "depth": 8, "width": 4, "head": "cosine"}
+    cosine = resnet_cifar.build(resnet_cifar.Settings(depth=8, width=4, head="cosine"), 3, CLASSES)
+    save_file(cosine.state_dict(), inputs["stage_one"] / "model.safetensors")
+    found = compute(inputs, tmp_path / "run", network=network)
+    head, test = found["head"], found["test"]
+    assert bool(head["normalise"])
+    assert test["features"].norm(dim=1).sub(1).abs().min() > 1e-3  # the features themselves are as they are
+    directions = test["features"] / test["features"].norm(dim=1, keepdim=True)
+    torch.testing.assert_close(test["logits"], directions @ head["weight"].T + head["bias"])
+    torch.testing.assert_close(head["weight"].norm(dim=1), torch.full((CLASSES,), 30.0))
+
+
 def test_views_are_augmented_differently_and_reproducibly(inputs, tmp_path):
     one = compute(inputs, tmp_path / "one", views=3)
     two = compute(inputs, tmp_path / "two", views=3)

@@ -60,6 +60,37 @@ def test_the_projects_own_settings_are_valid(root):
             {"name": "logit_adjusted", "gamma": {"b": -2}},
             "stage_one.graloss.loss.gamma.b: -2 must be above 0",
         ),
+        (
+            "stage_one/ce/loss",
+            "hinge",
+            "stage_one.ce.loss: there is no 'hinge'; there are class_balanced, focal",
+        ),
+        ("stage_one/ce/loss", {"name": "focal", "gamma": -1}, "stage_one.ce.loss.gamma: -1 is below 0"),
+        (
+            "stage_one/ce/loss",
+            {"name": "class_balanced", "beta": 1},
+            "stage_one.ce.loss.beta: 1 is too large, less than 1",
+        ),
+        (
+            "stage_one/ce/loss",
+            {"name": "class_balanced", "start": 1.0},
+            "stage_one.ce.loss.start: 1.0 is too large",
+        ),
+        (
+            "stage_one/ce/loss",
+            {"name": "ldam", "reweight": {"beta": -0.1}},
+            "stage_one.ce.loss.reweight.beta: -0.1 is below 0",
+        ),
+        (
+            "stage_one/ce/loss",
+            "ldam",
+            "stage_one.ce: loss ldam with scale 30 needs a network with head: cosine, scale: 30",
+        ),
+        (
+            "stage_one/ce/network",
+            {"name": "resnet_cifar", "head": "arc"},
+            "stage_one.ce.network.head: 'arc': should be 'linear' or 'cosine'",
+        ),
         ("stage_two/afg", {"kk": 2}, "stage_two.afg.kk: unknown key"),
         ("stage_two/afg", {"alpha": -1}, "stage_two.afg.alpha: -1 is below 0"),
         ("stage_two/magic", {}, "stage_two.magic: there is no 'magic'; there are"),

@@ -2,7 +2,7 @@
 
 Writes train.safetensors (the clean training images), views.safetensors (their augmented views, which stage
 two learns from), validation.safetensors and test.safetensors (always clean), all float32, and
-head.safetensors (stage one's classifier).
+head.safetensors (stage one's classifier, and whether it normalises features: a cosine head's does).
 
 `batchnorm: eval` leaves the network as stage one left it. `batchnorm: train` does what public code of this
 field does that calls model.train() in stage two: batch normalisation takes the statistics of each batch of
@@ -21,6 +21,7 @@ from longtail.datasets import DATASETS
 from longtail.device import describe, device, resolve_precision, set_up
 from longtail.errors import UserError
 from longtail.job import Job
+from longtail.networks.cosine import CosineHead
 from longtail.params import FeaturesSettings
 from longtail.parts import Part, read_counts, read_part
 from longtail.random import generator
@@ -148,8 +149,14 @@ def _clean(extract: Extractor, part: Part, views: dict[str, Tensor]) -> dict[str
 
 
 def _head(network: nn.Module) -> dict[str, Tensor]:
-    """Weight (C, d) and bias (C,) of the classifier; a bias of 0 where it has none."""
-    weight = network.get_parameter("head.weight").detach().cpu().contiguous()
+    """Weight (C, d) and bias (C,) of the classifier; a bias of 0 where it has none.
+
+    A cosine head is those of a classifier of normalised features, which the key `normalise` says.
+    """
     head = network.get_submodule("head")
+    if isinstance(head, CosineHead):
+        weight = head.linear().detach().cpu()
+        return {"weight": weight, "bias": weight.new_zeros(len(weight)), "normalise": torch.tensor(True)}
+    weight = network.get_parameter("head.weight").detach().cpu().contiguous()
     bias = head.bias.detach().cpu() if isinstance(head.bias, Tensor) else weight.new_zeros(len(weight))
     return {"weight": weight, "bias": bias}

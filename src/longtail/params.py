@@ -233,6 +233,19 @@ class Recipe(Training):
 
     loss: Loss
 
+    @model_validator(mode="after")
+    def _losses_fit_the_head(self) -> "Recipe":
+        """A loss with a scale is one of scaled cosines, as a cosine head of that scale makes them."""
+        network = self.network.options
+        scale = getattr(network, "scale", None) if getattr(network, "head", None) == "cosine" else None
+        wanted = getattr(self.loss.options, "scale", None)
+        if wanted not in (None, scale):
+            raise ValueError(
+                f"loss {self.loss.name} with scale {wanted:g} needs a network with "
+                f"head: cosine, scale: {wanted:g}"
+            )
+        return self
+
 
 class StageOneSettings(Settings):
     """Everything that stage one reads."""

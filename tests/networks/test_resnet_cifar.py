@@ -1,5 +1,7 @@
 """ResNet-32 as the field means it."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from longtail.networks.resnet_cifar import BasicBlock, ResNet, Settings, build
 from longtail.settings import settings_of
 
 
-def network(channels: int = 3, classes: int = 10, **settings: int) -> ResNet:
+def network(channels: int = 3, classes: int = 10, **settings: Any) -> ResNet:
     torch.manual_seed(0)
     return build(Settings(**settings), channels, classes)
 
@@ -50,7 +52,44 @@ def test_an_odd_width_is_refused_because_the_shortcut_pads_both_sides_alike():
 
 
 def test_settings_are_read_without_the_network():
-    assert settings_of("networks", "resnet_cifar")().model_dump() == {"depth": 32, "width": 16}
+    expected = {"depth": 32, "width": 16, "head": "linear", "scale": 30.0}
+    assert settings_of("networks", "resnet_cifar")().model_dump() == expected
+
+
+def test_a_network_with_a_linear_head_is_who_it_was_before_there_was_another():
+    assert Settings().resolved(hashed=True) == {"depth": 32, "width": 16}
+    assert Settings(head="cosine").resolved(hashed=True) == {"depth": 32, "width": 16, "head": "cosine"}
+
+
+def test_a_cosine_head_has_no_bias_and_its_logits_are_scaled_cosines():
+    model = network(classes=100, head="cosine", scale=16.0).eval()
+    assert parameters(model) == 470_004 - 100
+    torch.testing.assert_close(model.head.weight.norm(dim=1), torch.ones(100))
+    with torch.no_grad():
+        model.head.weight.mul_(torch.arange(1, 101)[:, None])  # only the direction counts
+        images = torch.randn(3, 3, 8, 8)
+        features, logits = model.features(images), model(images)
+    for feature, row in zip(features, logits, strict=True):
+        expected = [16 * F.cosine_similarity(feature, w, dim=0) for w in model.head.weight]
+        torch.testing.assert_close(row, torch.stack(expected))
+
+
+def test_a_cosine_head_computes_in_float32_also_in_bfloat16():
+    model = network(depth=8, head="cosine")
+    features = torch.rand(4, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model.head(features)
+    assert torch.equal(logits, model.head(features))
+    assert logits.dtype == torch.float32
+
+
+def test_a_feature_of_noughts_has_cosine_nought_and_finite_gradients():
+    head = network(depth=8, head="cosine").head
+    features = torch.zeros(2, 64, requires_grad=True)
+    head(features).sum().backward()
+    assert torch.equal(head(features), torch.zeros(2, 10))
+    assert features.grad.isfinite().all()
+    assert head.weight.grad.isfinite().all()
 
 
 def test_all_convolutions_lack_a_bias_and_the_head_has_one():

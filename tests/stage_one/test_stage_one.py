@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from longtail import stage_one
+from longtail import features, stage_one, stage_two
 from longtail.errors import UserError
 from longtail.evaluation import metrics
 from longtail.job import Job
 from longtail.networks import resnet_cifar
-from longtail.params import StageOneSettings
+from longtail.params import FeaturesSettings, StageOneSettings, StageTwoSettings
 from longtail.stage_one import Evaluation
 
 COUNTS = [40, 20, 8, 3, 1]
@@ -208,3 +208,54 @@ def test_a_class_without_training_images_is_one_line_for_the_user(inputs, tmp_pa
 def test_the_class_balanced_sampler_and_iterations_are_settings(inputs, tmp_path):
     job = run(inputs, tmp_path / "run", sampler="class_balanced", schedule={"iterations": 7})
     assert (job.facts["steps"], job.facts["epochs"]) == (7, 2)
+
+
+LDAM = {
+    "loss": {"name": "ldam", "reweight": {"start": 0.5}},
+    "network": {**RECIPE["network"], "head": "cosine"},
+}
+
+
+@pytest.mark.parametrize("changes", [{}, LDAM], ids=["linear head", "cosine head"])
+def test_stage_one_as_it_is_under_stage_twos_name_has_the_same_metrics(inputs, tmp_path, changes):
+    """Through the features and the stored classifier: accuracies and calibration."""
+    trained = run(inputs, tmp_path / "one", **changes)
+    recipe = trained.settings.recipe
+    settings = FeaturesSettings(
+        dataset="cifar10",
+        views=1,
+        network=recipe.network,
+        augmentation=recipe.augmentation,
+        batch_size=16,
+        seed=0,
+        precision="float32",
+    )
+    job = Job(
+        "features", "run", settings, {**inputs, "stage_one": trained.folder}, tmp_path / "features", tmp_path
+    )
+    job.folder.mkdir()
+    features.compute(job)
+    method = StageTwoSettings(method="joint", seed=0)
+    joint = Job(
+        "stage_two",
+        "run",
+        method,
+        {"features": job.folder, "split": inputs["split"]},
+        tmp_path / "two",
+        tmp_path,
+    )
+    joint.folder.mkdir()
+    stage_two.compute(joint)
+    one, two = (
+        json.loads((folder / "metrics.json").read_text()) for folder in (trained.folder, joint.folder)
+    )
+    assert two["test"].pop("expected_calibration_error") == pytest.approx(
+        one["test"].pop("expected_calibration_error"), abs=1e-6
+    )
+    assert two["test"] == one["test"]
+    logits = load_file(joint.folder / "predictions.safetensors")["logits"]
+    torch.testing.assert_close(logits, load_file(job.folder / "test.safetensors")["logits"])
+    keys = {"weight", "bias", "tukey"} | ({"normalise"} if changes else set())
+    assert set(load_file(joint.folder / "classifier.safetensors")) == keys
+    if changes:
+        assert logits.abs().max() <= 30 * 1.0001

@@ -5,21 +5,25 @@ ResNet-32 with widths 16/32/64 and parameter-free shortcuts: 464,154 parameters 
 64/128/256, or a 128-dimensional feature) are not comparable with the printed tables.
 """
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from longtail.networks.cosine import CosineHead
+from longtail.settings import Neutral
 from longtail.settings import Settings as BaseSettings
 
 
 class Settings(BaseSettings):
-    """Depth and width; the default is the ResNet-32 of the field's tables."""
+    """Depth, width and head; the default is the ResNet-32 of the field's tables."""
 
     depth: int = Field(32, ge=8)  # 6n + 2 layers, n blocks a stage [paper]
     width: int = Field(16, ge=2, multiple_of=2)  # channels of the first stage, doubled twice [paper]
+    head: Annotated[Literal["linear", "cosine"], Neutral("linear")] = "linear"  # cosine: LDAM's
+    scale: Annotated[float, Neutral(30.0)] = Field(30.0, gt=0)  # of a cosine head's logits [code] of LDAM
 
     @field_validator("depth")
     @classmethod
@@ -72,13 +76,13 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, three stages of basic blocks, global average pooling and a linear head.
+    """Stem, three stages of basic blocks, global average pooling and a linear or cosine head.
 
-    Weights of convolutions and of the head are drawn from He et al.'s normal distribution (fan in), as in
-    the field's public code, from torch's global generator.
+    Weights of convolutions and of a linear head are drawn from He et al.'s normal distribution (fan in), as
+    in the field's public code, from torch's global generator.
 
     Attributes:
-        head: the classifier, `nn.Linear(4 width, classes)`.
+        head: the classifier, `nn.Linear(4 width, classes)` or `CosineHead(4 width, classes, scale)`.
     """
 
     def __init__(self, settings: Settings, channels: int, classes: int) -> None:
@@ -89,7 +93,11 @@ class ResNet(nn.Module):
         self.stage1 = _stage(blocks, width, width, stride=1)
         self.stage2 = _stage(blocks, width, 2 * width, stride=2)
         self.stage3 = _stage(blocks, 2 * width, 4 * width, stride=2)
-        self.head = nn.Linear(4 * width, classes)
+        self.head: nn.Module = (
+            CosineHead(4 * width, classes, settings.scale)
+            if settings.head == "cosine"
+            else nn.Linear(4 * width, classes)
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)

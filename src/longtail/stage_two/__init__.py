@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ class FeatureData:
         clean: features of the training images without augmentation, (N, d).
         validation, validation_labels: clean features (M, d) and labels (M,) of the validation images.
         head_weight, head_bias: stage one's classifier, (C, d) and (C,).
+        head_normalises: whether that is a classifier of features / their L2 norm (a cosine head).
     """
 
     views: Tensor
@@ -48,21 +50,26 @@ class FeatureData:
     validation_labels: Tensor
     head_weight: Tensor
     head_bias: Tensor
+    head_normalises: bool = False
 
     def to(self, device: torch.device) -> "FeatureData":
         """The same on a device."""
-        return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A classifier: logits = W tukey(x) + b.
+    """A classifier: logits = W tukey(x) + b, or W tukey(x) / ||tukey(x)|| + b.
 
     Attributes:
         weight, bias: (C, d) and (C,).
         tukey: lambda of Tukey's ladder, applied to features before the linear map; 1 is none.
         history: one row an epoch; every row has the same keys. No times: they would differ between runs.
         tensors: what else is worth keeping, by name (e.g. confidences).
+        normalise: whether features are divided by their L2 norm before the linear map.
     """
 
     weight: Tensor
@@ -70,10 +77,12 @@ class Fitted:
     tukey: float = 1.0
     history: list[dict[str, float]] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    normalise: bool = False
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits (M, C) of clean features (M, d)."""
-        return F.linear(tukey(features, self.tukey), self.weight, self.bias)
+        features = tukey(features, self.tukey)
+        return F.linear(F.normalize(features) if self.normalise else features, self.weight, self.bias)
 
 
 TUKEY_OFFSET = 1e-6
@@ -147,6 +156,7 @@ def compute(job: Job) -> None:
             "weight": fitted.weight.cpu().contiguous(),
             "bias": fitted.bias.cpu().contiguous(),
             "tukey": torch.tensor(fitted.tukey),
+            **({"normalise": torch.tensor(True)} if fitted.normalise else {}),
             **{name: tensor.cpu().contiguous() for name, tensor in fitted.tensors.items()},
         },
         job.folder / "classifier.safetensors",
@@ -197,4 +207,5 @@ def read_features(folder: Path, split: Path) -> FeatureData:
         validation_labels=validation["labels"],
         head_weight=head["weight"],
         head_bias=head["bias"],
+        head_normalises="normalise" in head,
     )

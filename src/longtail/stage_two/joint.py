@@ -9,5 +9,5 @@ class Settings(BaseSettings):
 
 
 def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> Fitted:
-    """Stage one's weight and bias."""
-    return Fitted(weight=data.head_weight, bias=data.head_bias)
+    """Stage one's weight and bias, for normalised features where its head is a cosine."""
+    return Fitted(weight=data.head_weight, bias=data.head_bias, normalise=data.head_normalises)
