@@ -9,7 +9,7 @@ from longtail.errors import UserError
 from longtail.params import Params, parse
 from longtail.settings import method_module, method_names, settings_of
 
-KINDS = ("networks", "losses", "samplers", "stage_two", "figures")
+KINDS = ("networks", "losses", "samplers", "transforms", "stage_two", "figures")
 
 
 @pytest.fixture
@@ -91,6 +91,27 @@ def test_the_projects_own_settings_are_valid(root):
             {"name": "resnet_cifar", "head": "arc"},
             "stage_one.ce.network.head: 'arc': should be 'linear' or 'cosine'",
         ),
+        (
+            "training/sampler",
+            "oversampling",
+            "training.sampler: there is no 'oversampling'; there are class_aware",
+        ),
+        (
+            "training/sampler",
+            {"name": "class_aware", "samples_per_class": 0},
+            "training.sampler.samples_per_class: 0 is below 1",
+        ),
+        ("training/transforms", ["cutmix"], "training.transforms[0]: there is no 'cutmix'; there are mixup"),
+        (
+            "stage_one/ce/transforms",
+            [{"name": "remix", "kappa": 0.5}],
+            "stage_one.ce.transforms[0].kappa: 0.5 is below 1",
+        ),
+        (
+            "training/transforms",
+            ["mixup", "remix"],
+            "training.transforms: ['mixup', 'remix']: List should have at most 1 item",
+        ),
         ("stage_two/afg", {"kk": 2}, "stage_two.afg.kk: unknown key"),
         ("stage_two/afg", {"alpha": -1}, "stage_two.afg.alpha: -1 is below 0"),
         ("stage_two/magic", {}, "stage_two.magic: there is no 'magic'; there are"),
@@ -111,6 +132,15 @@ def test_a_wrong_setting_is_one_line_that_names_the_key(settings, path, value, l
         Params.read(settings)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_without_transforms_is_who_it_was_before_there_were_any(settings):
+    recipe = Params.read(settings).stage_one["ce"]
+    assert recipe.resolved()["transforms"] == []
+    assert "transforms" not in recipe.resolved(hashed=True)
+    settings["stage_one"]["ce"]["transforms"] = ["mixup"]
+    mixed = Params.read(settings).stage_one["ce"].resolved(hashed=True)
+    assert mixed["transforms"] == [{"name": "mixup", "alpha": 1.0}]
 
 
 def test_a_key_given_twice_is_an_error(tmp_path):

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 from longtail.datasets import DATASETS
 from longtail.errors import UserError
 from longtail.schedules import LearningRate, Length
-from longtail.settings import Settings, method_names, settings_of
+from longtail.settings import Neutral, Settings, method_names, settings_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -49,12 +49,14 @@ if TYPE_CHECKING:
     Network = Method
     Loss = Method
     Sampler = Method
+    Transform = Method
     ClassifierMethod = Method
     Figure = Method
 else:
     Network = method_of("networks")
     Loss = method_of("losses")
     Sampler = method_of("samplers")
+    Transform = method_of("transforms")
     ClassifierMethod = method_of("stage_two")
     Figure = method_of("figures")
 
@@ -214,12 +216,16 @@ class Optimiser(Settings):
     nesterov: bool = False
 
 
+Transforms = Annotated[list[Transform], Neutral([]), Field(max_length=1)]  # a batch is mixed once
+
+
 class Training(Settings):
     """What the recipes of stage one share. The defaults are GLAG's for CIFAR-100-LT."""
 
     network: Network = Field({"name": "resnet_cifar"}, validate_default=True)
     sampler: Sampler = Field({"name": "instance"}, validate_default=True)
     augmentation: Augmentation = Augmentation()
+    transforms: Transforms = Field([])  # of batches: mixup, remix
     batch_size: int = Field(128, ge=2)
     schedule: Length = Length(epochs=200)
     learning_rate: LearningRate = LearningRate(peak=0.1, warmup=5)

@@ -395,7 +395,8 @@ def _split(planner: _Planner, params: Params, raw: Run, imbalance: Imbalance) ->
 
 
 def _stage_one(planner: _Planner, params: Params, split: Run, recipe: Recipe, seed: int, label: str) -> Run:
-    methods = (("networks", recipe.network), ("losses", recipe.loss), ("samplers", recipe.sampler))
+    methods = [("networks", recipe.network), ("losses", recipe.loss), ("samplers", recipe.sampler)]
+    methods += [("transforms", transform) for transform in recipe.transforms]
     return planner.add(
         "stage_one",
         label,

@@ -210,6 +210,22 @@ def test_the_class_balanced_sampler_and_iterations_are_settings(inputs, tmp_path
     assert (job.facts["steps"], job.facts["epochs"]) == (7, 2)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"transforms": ["mixup"]},
+        {"transforms": ["remix"], "loss": {"name": "class_balanced", "start": 0.5}},
+        {"sampler": "class_aware", "loss": "focal"},
+    ],
+)
+def test_transforms_losses_and_samplers_are_settings(inputs, tmp_path, changes):
+    one, other = run(inputs, tmp_path / "one"), run(inputs, tmp_path / "other", **changes)
+    again = run(inputs, tmp_path / "again", **changes)
+    model = "model.safetensors"
+    assert files(other.folder)[model] == files(again.folder)[model]
+    assert files(other.folder)[model] != files(one.folder)[model]
+
+
 LDAM = {
     "loss": {"name": "ldam", "reweight": {"start": 0.5}},
     "network": {**RECIPE["network"], "head": "cosine"},

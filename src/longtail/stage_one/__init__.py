@@ -59,7 +59,7 @@ def compute(job: Job) -> None:
         where,
         precision,
     )
-    phase = _phase(settings.recipe, training, prepare, where)
+    phase = _phase(settings.recipe, training, class_counts.to(where), prepare)
     curves = Curves(job.folder / "live")
     with job.progress(phase.epochs, "epoch") as progress:
 
@@ -172,8 +172,10 @@ def _modules(recipe: Recipe, class_counts: Tensor, channels: int, seed: int) -> 
     return nn.ModuleDict({"network": network, "loss": loss})
 
 
-def _phase(recipe: Recipe, training: Part, prepare: Callable[[Tensor], Tensor], where: torch.device) -> Phase:
-    """The one phase of a recipe."""
+def _phase(
+    recipe: Recipe, training: Part, class_counts: Tensor, prepare: Callable[[Tensor], Tensor]
+) -> Phase:
+    """The one phase of a recipe, on the device of the class counts."""
     indices = method_module("samplers", recipe.sampler.name).indices
 
     def sampler(labels: Tensor, generator: torch.Generator, progress: float) -> Tensor:
@@ -182,11 +184,15 @@ def _phase(recipe: Recipe, training: Part, prepare: Callable[[Tensor], Tensor], 
 
     return Phase(
         name="train",
-        images=training.images.to(where),
+        images=training.images.to(class_counts.device),
         labels=training.labels,
         samplers=[sampler],
         augment=lambda images, generator: augment(images, recipe.augmentation, generator),
         normalise=prepare,
+        transforms=[
+            method_module("transforms", transform.name).build(transform.options, class_counts)
+            for transform in recipe.transforms
+        ],
         step=supervised,
         batch_size=recipe.batch_size,
         length=recipe.schedule,
