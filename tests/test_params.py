@@ -10,6 +10,12 @@ from longtail.params import Params, parse
 from longtail.settings import method_module, method_names, settings_of
 
 KINDS = ("networks", "losses", "samplers", "transforms", "stage_two", "figures")
+THEN = {
+    "name": "b",
+    "sampler": "class_balanced",
+    "schedule": {"epochs": 30},
+    "learning_rate": {"peak": 0.01},
+}
 
 
 @pytest.fixture
@@ -112,6 +118,28 @@ def test_the_projects_own_settings_are_valid(root):
             ["mixup", "remix"],
             "training.transforms: ['mixup', 'remix']: List should have at most 1 item",
         ),
+        ("stage_one/ce/then", [{"name": "b"}], "stage_one.ce.then[0].sampler: is missing"),
+        (
+            "stage_one/ce/then",
+            [THEN, THEN],
+            "stage_one.ce: two phases are named b; the first phase's name is train",
+        ),
+        ("stage_one/ce/then", [THEN | {"name": "train"}], "stage_one.ce: two phases are named train"),
+        (
+            "stage_one/ce/then",
+            [THEN | {"freeze": "head"}],
+            "stage_one.ce.then[0].freeze: 'head': should be 'none' or",
+        ),
+        (
+            "stage_one/ce/then",
+            [THEN | {"loss": "hinge"}],
+            "stage_one.ce.then[0].loss: there is no 'hinge'; there are",
+        ),
+        (
+            "stage_one/ce/then",
+            [THEN | {"loss": "ldam"}],
+            "stage_one.ce: loss ldam with scale 30 needs a network",
+        ),
         ("stage_two/afg", {"kk": 2}, "stage_two.afg.kk: unknown key"),
         ("stage_two/afg", {"alpha": -1}, "stage_two.afg.alpha: -1 is below 0"),
         ("stage_two/magic", {}, "stage_two.magic: there is no 'magic'; there are"),
@@ -132,6 +160,29 @@ def test_a_wrong_setting_is_one_line_that_names_the_key(settings, path, value, l
         Params.read(settings)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_phase_has_what_it_does_not_name_from_its_recipe(settings):
+    phase = {
+        "name": "fine_tune",
+        "sampler": "class_balanced",
+        "schedule": {"epochs": 30},
+        "learning_rate": {"peak": 0.01},
+    }
+    settings["training"]["transforms"] = ["mixup"]
+    settings["stage_one"]["ce"]["then"] = [phase, {**phase, "name": "b", "loss": "focal", "transforms": []}]
+    recipe = Params.read(settings).stage_one["ce"]
+    assert [phase.name for phase in recipe.phases] == ["train", "fine_tune", "b"]
+    assert [phase.loss.name for phase in recipe.phases] == ["logit_adjusted", "logit_adjusted", "focal"]
+    assert [len(phase.transforms) for phase in recipe.phases] == [1, 1, 0]
+    assert recipe.phases[0].schedule.epochs == 200
+    assert type(recipe).model_validate(recipe.resolved()) == recipe
+
+
+def test_a_recipe_of_one_phase_is_who_it_was_before_there_were_more(settings):
+    recipe = Params.read(settings).stage_one["ce"]
+    assert recipe.resolved()["then"] == []
+    assert "then" not in recipe.resolved(hashed=True)
 
 
 def test_a_recipe_without_transforms_is_who_it_was_before_there_were_any(settings):

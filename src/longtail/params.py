@@ -234,22 +234,57 @@ class Training(Settings):
     evaluate_every: int = Field(20, ge=0)  # epochs; 0: after the last one only
 
 
+class PhaseSettings(Settings):
+    """One stretch of stage one; what is null is the recipe's."""
+
+    name: EntryName
+    sampler: Sampler
+    schedule: Length
+    learning_rate: LearningRate
+    loss: Loss | None = None
+    transforms: Annotated[list[Transform], Field(max_length=1)] | None = None
+    reset_head: bool = False  # begin with a new classifier
+    freeze: Literal["none", "trunk"] = "none"  # trunk: only the classifier learns
+
+
 class Recipe(Training):
-    """How stage one is trained: one phase."""
+    """How stage one is trained: one phase, and what follows it."""
 
     loss: Loss
+    then: Annotated[list[PhaseSettings], Neutral([])] = Field([])
+
+    @property
+    def phases(self) -> list[PhaseSettings]:
+        """All phases, with everything filled in; the first is named train."""
+        shared = {"loss": self.loss, "transforms": self.transforms}
+        own = {key: getattr(self, key) for key in ("sampler", "schedule", "learning_rate")}
+        first = PhaseSettings(name="train", **own)
+        return [
+            phase.model_copy(
+                update={key: value for key, value in shared.items() if getattr(phase, key) is None}
+            )
+            for phase in (first, *self.then)
+        ]
+
+    @model_validator(mode="after")
+    def _phases_are_told_apart(self) -> "Recipe":
+        names = [phase.name for phase in self.phases]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two phases are named {', '.join(twice)}; the first phase's name is train")
+        return self
 
     @model_validator(mode="after")
     def _losses_fit_the_head(self) -> "Recipe":
         """A loss with a scale is one of scaled cosines, as a cosine head of that scale makes them."""
         network = self.network.options
         scale = getattr(network, "scale", None) if getattr(network, "head", None) == "cosine" else None
-        wanted = getattr(self.loss.options, "scale", None)
-        if wanted not in (None, scale):
-            raise ValueError(
-                f"loss {self.loss.name} with scale {wanted:g} needs a network with "
-                f"head: cosine, scale: {wanted:g}"
-            )
+        for loss in (phase.loss for phase in self.phases if phase.loss):
+            wanted = getattr(loss.options, "scale", None)
+            if wanted not in (None, scale):
+                raise ValueError(
+                    f"loss {loss.name} with scale {wanted:g} needs a network with "
+                    f"head: cosine, scale: {wanted:g}"
+                )
         return self
 
 

@@ -395,14 +395,17 @@ def _split(planner: _Planner, params: Params, raw: Run, imbalance: Imbalance) ->
 
 
 def _stage_one(planner: _Planner, params: Params, split: Run, recipe: Recipe, seed: int, label: str) -> Run:
-    methods = [("networks", recipe.network), ("losses", recipe.loss), ("samplers", recipe.sampler)]
-    methods += [("transforms", transform) for transform in recipe.transforms]
+    methods = [("networks", recipe.network)]
+    for phase in recipe.phases:
+        methods += [("losses", phase.loss or recipe.loss), ("samplers", phase.sampler)]
+        methods += [("transforms", transform) for transform in phase.transforms or []]
+    modules = dict.fromkeys(f"longtail.{kind}.{method.name}" for kind, method in methods)
     return planner.add(
         "stage_one",
         label,
         StageOneSettings(dataset=params.dataset, recipe=recipe, seed=seed, precision=params.precision),
         (*split.inputs, split),
-        ("longtail.stage_one", *(f"longtail.{kind}.{method.name}" for kind, method in methods)),
+        ("longtail.stage_one", *modules),
     )
 
 

@@ -198,9 +198,12 @@ def difference(line: Line) -> float | None:
 
 
 def length(recipe: Recipe) -> str:
-    """How long stage one trains, e.g. `200 epochs`."""
-    schedule = recipe.schedule
-    return f"{schedule.epochs} epochs" if schedule.epochs else f"{schedule.iterations} iterations"
+    """How long stage one trains, e.g. `200 epochs`; phases one after another as `200 epochs + 30 epochs`."""
+    schedules = [phase.schedule for phase in recipe.phases]
+    return " + ".join(
+        f"{schedule.epochs} epochs" if schedule.epochs else f"{schedule.iterations} iterations"
+        for schedule in schedules
+    )
 
 
 def augmentation(recipe: Recipe) -> str:
@@ -211,6 +214,7 @@ def augmentation(recipe: Recipe) -> str:
         "flip": settings.flip,
         "AutoAugment": settings.autoaugment != "none",
         f"Cutout {settings.cutout}": settings.cutout,
+        **{transform.name: True for phase in recipe.phases for transform in phase.transforms or []},
     }
     return " + ".join(step for step, on in steps.items() if on) or "none"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from longtail import features, stage_one, stage_two
@@ -20,7 +20,8 @@ from longtail.networks import resnet_cifar
 from longtail.params import FeaturesSettings, StageOneSettings, StageTwoSettings
 from longtail.stage_one import Evaluation
 
-COUNTS = [40, 20, 8, 3, 1]
+from .conftest import COUNTS
+
 RECIPE = {
     "network": {"name": "resnet_cifar", "depth": 8, "width": 4},
     "loss": "logit_adjusted",
@@ -30,38 +31,6 @@ RECIPE = {
     "learning_rate": {"peak": 0.05, "warmup": 1},
     "evaluate_every": 2,
 }
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> dict[str, Path]:
-    """Raw images and a split of five classes that differ in brightness: 72 train, 10 validation, 25 test."""
-    raw, split = tmp_path / "raw", tmp_path / "split"
-    raw.mkdir()
-    split.mkdir()
-    generator = torch.Generator().manual_seed(0)
-    labels = {
-        "train": torch.arange(5).repeat_interleave(torch.tensor(COUNTS) + 2),
-        "test": torch.arange(5).repeat(5),
-    }
-    for part, values in labels.items():
-        noise = torch.randint(0, 60, (len(values), 3, 8, 8), generator=generator)
-        images = (noise + 45 * values[:, None, None, None]).to(torch.uint8)
-        save_file({"images": images, "labels": values}, raw / f"{part}.safetensors")
-    held = torch.zeros(len(labels["train"]), dtype=torch.bool)
-    for label in range(5):
-        held[(labels["train"] == label).nonzero().flatten()[:2]] = True
-    chosen = {
-        "train": (~held).nonzero().flatten(),
-        "validation": held.nonzero().flatten(),
-        "test": torch.arange(25),
-    }
-    for part, samples in chosen.items():
-        source = labels["test" if part == "test" else "train"]
-        rows = [f"{sample},{source[sample]}" for sample in samples.tolist()]
-        (split / f"{part}.csv").write_text("\n".join(["sample,label", *rows, ""]))
-    rows = [f"{label},c{label},{n},2,5" for label, n in enumerate(COUNTS)]
-    (split / "counts.csv").write_text("\n".join(["label,name,train,validation,test", *rows, ""]))
-    return {"acquire": raw, "split": split}
 
 
 def run(inputs: dict[str, Path], place: Path, seed: int = 0, **changes: Any) -> Job:

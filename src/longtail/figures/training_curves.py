@@ -56,7 +56,7 @@ def _line(
 ) -> None:
     """Mean and spread of a column at the epochs at which every seed has a number."""
     curves = [
-        {float(row["epoch"]): scale * float(row[column]) for row in history if row[column]}
+        {epoch: scale * float(row[column]) for epoch, row in enumerate(history, 1) if row[column]}
         for history in histories
     ]
     epochs = [epoch for epoch in curves[0] if all(epoch in curve for curve in curves)]

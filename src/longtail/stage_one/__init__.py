@@ -7,7 +7,7 @@ history.csv (a row an epoch), metrics.json (test and validation) and live/ (curv
 import csv
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,12 +20,13 @@ from longtail.device import describe, device, resolve_precision, set_up
 from longtail.errors import UserError
 from longtail.evaluation import metrics
 from longtail.job import Job
-from longtail.params import Recipe, StageOneSettings
+from longtail.params import PhaseSettings, Recipe, StageOneSettings
 from longtail.parts import Part, read_counts, read_part
 from longtail.random import generator
 from longtail.settings import method_module
 from longtail.stage_one.curves import Curves
-from longtail.stage_one.loop import Phase, Row, State, autocast, supervised, train
+from longtail.stage_one.graph import Batch
+from longtail.stage_one.loop import Outcome, Phase, Row, Sampler, State, Step, autocast, supervised, train
 
 EVALUATION_BATCH = 1000
 
@@ -59,16 +60,17 @@ def compute(job: Job) -> None:
         where,
         precision,
     )
-    phase = _phase(settings.recipe, training, class_counts.to(where), prepare)
+    phases = _phases(settings.recipe, training, class_counts.to(where), prepare, settings.seed)
+    epochs = sum(phase.epochs for phase in phases)
     curves = Curves(job.folder / "live")
-    with job.progress(phase.epochs, "epoch") as progress:
+    with job.progress(epochs, "epoch") as progress:
 
         def report(row: Row, state: State) -> None:
             curves.add(row, len(state.history))
             progress.to(len(state.history), f"loss {row['train_loss']:.3f}")
 
         state = train(
-            [phase],
+            phases,
             modules,
             seed=settings.seed,
             precision=precision,
@@ -89,8 +91,8 @@ def compute(job: Job) -> None:
         parameters=parameters,
         precision=precision,
         device=describe(where),
-        steps=phase.steps,
-        epochs=phase.epochs,
+        steps=sum(phase.steps for phase in phases),
+        epochs=epochs,
         training_seconds=round(state.seconds, 3),
         images_per_second=round(state.images / state.seconds, 1),
     )
@@ -159,47 +161,101 @@ def write_history(path: Path, history: list[Row]) -> None:
 
 
 def _modules(recipe: Recipe, class_counts: Tensor, channels: int, seed: int) -> nn.ModuleDict:
-    """The freshly initialised network and the loss, on the CPU, from the seed alone."""
-    try:
-        loss = method_module("losses", recipe.loss.name).build(recipe.loss.options, class_counts)
-    except ValueError as error:
-        raise UserError(f"loss {recipe.loss.name}: {error}") from None
+    """The freshly initialised network and the phases' losses, on the CPU, from the seed alone."""
+    modules = nn.ModuleDict({"network": _network(recipe, channels, len(class_counts), seed, "network")})
+    for number, phase in enumerate(recipe.phases):
+        loss = phase.loss or recipe.loss
+        try:
+            module = method_module("losses", loss.name).build(loss.options, class_counts)
+        except ValueError as error:
+            raise UserError(f"loss {loss.name}: {error}") from None
+        modules[_loss_name(number)] = module
+    return modules
+
+
+def _loss_name(number: int) -> str:
+    """Of a phase's loss among the modules: loss, loss_1, loss_2."""
+    return f"loss_{number}" if number else "loss"
+
+
+def _network(recipe: Recipe, channels: int, classes: int, *key: str | int) -> nn.Module:
+    """A fresh network, its weights from the generator of a key."""
     with torch.random.fork_rng([]):
-        torch.manual_seed(generator(seed, "network").initial_seed())
-        network = method_module("networks", recipe.network.name).build(
-            recipe.network.options, channels, len(class_counts)
+        torch.manual_seed(generator(*key).initial_seed())
+        network: nn.Module = method_module("networks", recipe.network.name).build(
+            recipe.network.options, channels, classes
         )
-    return nn.ModuleDict({"network": network, "loss": loss})
+    return network
 
 
-def _phase(
-    recipe: Recipe, training: Part, class_counts: Tensor, prepare: Callable[[Tensor], Tensor]
-) -> Phase:
-    """The one phase of a recipe, on the device of the class counts."""
-    indices = method_module("samplers", recipe.sampler.name).indices
+def _phases(
+    recipe: Recipe, training: Part, class_counts: Tensor, prepare: Callable[[Tensor], Tensor], seed: int
+) -> list[Phase]:
+    """The phases of a recipe, on the device of the class counts."""
+    images = training.images.to(class_counts.device)
+
+    def new_head(name: str) -> dict[str, Tensor]:
+        network = _network(recipe, images.shape[1], len(class_counts), seed, "head", name)
+        return network.get_submodule("head").state_dict()
+
+    return [
+        Phase(
+            name=phase.name,
+            images=images,
+            labels=training.labels,
+            samplers=[_sampler(phase)],
+            augment=lambda images, generator: augment(images, recipe.augmentation, generator),
+            normalise=prepare,
+            transforms=[
+                method_module("transforms", transform.name).build(transform.options, class_counts)
+                for transform in phase.transforms or []
+            ],
+            step=_step(_loss_name(number), frozen=phase.freeze == "trunk"),
+            batch_size=recipe.batch_size,
+            length=phase.schedule,
+            learning_rate=phase.learning_rate,
+            optimiser=recipe.optimiser,
+            progress=recipe.progress,
+            loss=_loss_name(number),
+            begin=_beginning(phase, new_head),
+        )
+        for number, phase in enumerate(recipe.phases)
+    ]
+
+
+def _sampler(phase: PhaseSettings) -> Sampler:
+    indices = method_module("samplers", phase.sampler.name).indices
 
     def sampler(labels: Tensor, generator: torch.Generator, progress: float) -> Tensor:
-        found: Tensor = indices(labels, generator, progress, recipe.sampler.options)
+        found: Tensor = indices(labels, generator, progress, phase.sampler.options)
         return found
 
-    return Phase(
-        name="train",
-        images=training.images.to(class_counts.device),
-        labels=training.labels,
-        samplers=[sampler],
-        augment=lambda images, generator: augment(images, recipe.augmentation, generator),
-        normalise=prepare,
-        transforms=[
-            method_module("transforms", transform.name).build(transform.options, class_counts)
-            for transform in recipe.transforms
-        ],
-        step=supervised,
-        batch_size=recipe.batch_size,
-        length=recipe.schedule,
-        learning_rate=recipe.learning_rate,
-        optimiser=recipe.optimiser,
-        progress=recipe.progress,
-    )
+    return sampler
+
+
+def _step(loss: str, frozen: bool) -> Step:
+    def step(modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
+        if frozen:
+            modules["network"].eval()  # batch normalisation stays as it is, too
+        return supervised(modules, batches, progress, loss)
+
+    return step
+
+
+def _beginning(
+    phase: PhaseSettings, new_head: Callable[[str], dict[str, Tensor]]
+) -> Callable[[nn.ModuleDict, bool], None]:
+    """Lets learn what is not frozen, and gives a phase that asks for it a new classifier."""
+
+    def begin(modules: nn.ModuleDict, fresh: bool) -> None:
+        network = modules["network"]
+        head = network.get_submodule("head")
+        network.requires_grad_(phase.freeze == "none")
+        head.requires_grad_(True)
+        if fresh and phase.reset_head:
+            head.load_state_dict(new_head(phase.name))
+
+    return begin
 
 
 def _same(one: Part, other: Part) -> bool:

@@ -68,6 +68,9 @@ class Phase:
         optimiser: the other settings of stochastic gradient descent.
         progress: whether the progress that step and samplers see moves by "step" or by "epoch" (then it is
             the number of finished epochs / epochs, so 0 in the first).
+        loss: name of the module whose curves the history shows.
+        begin: prepares the modules, e.g. which of them learn; asked before the phase begins, and again where
+            a killed training goes on in it, when its second argument is False.
         capturable: whether a GPU may record a step once and replay it; not where its course depends on the
             values of tensors.
     """
@@ -85,6 +88,8 @@ class Phase:
     learning_rate: LearningRate
     optimiser: Optimiser
     progress: Literal["epoch", "step"]
+    loss: str = "loss"
+    begin: Callable[[nn.ModuleDict, bool], None] | None = None
     capturable: bool = True
 
     @property
@@ -132,11 +137,13 @@ class State:
     seconds: float = 0.0
 
 
-def supervised(modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
-    """The step of every recipe with one network and one loss: loss(network(images), labels)."""
+def supervised(
+    modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor, name: str = "loss"
+) -> Outcome:
+    """The step of every recipe with one network and one loss, of that name: loss(network(images), labels)."""
     (batch,) = batches
     logits = modules["network"](batch.images).float()
-    loss = modules["loss"]
+    loss = modules[name]
     if batch.others is None or batch.weight is None:
         value = loss(logits, batch.labels, progress)
     else:
@@ -196,6 +203,8 @@ def train(
     with own_stream(device), _global_generator(modules, device):
         while state.phase < len(phases):
             phase = phases[state.phase]
+            if phase.begin:
+                phase.begin(modules, state.epoch == 0)
             optimiser, rate = _optimiser(phase, modules, momentum)
             steps = Steps(phase, modules, optimiser, rate, precision)
             while state.epoch < phase.epochs:
@@ -301,7 +310,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
         "step": steps.stop,
         "learning_rate": phase.rate_at(steps[-1]),
         "progress": phase.progress_at(steps[-1]),
-        **_curves(modules, progress[-1]),
+        **_curves(modules, phase.loss, progress[-1]),
         "train_loss": mean_loss,
         "train_accuracy": accuracy,
     }
@@ -323,9 +332,9 @@ def _global_generator(modules: nn.Module, device: torch.device) -> AbstractConte
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
-def _curves(modules: nn.ModuleDict, progress: Tensor) -> Row:
+def _curves(modules: nn.ModuleDict, loss: str, progress: Tensor) -> Row:
     """What the loss has to show of itself, from its method `curves(progress)`; most have none."""
-    show = getattr(modules["loss"], "curves", None) if "loss" in modules else None
+    show = getattr(modules[loss], "curves", None) if loss in modules else None
     return {name: float(value) for name, value in show(progress).items()} if show else {}
 
 
