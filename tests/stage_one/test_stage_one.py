@@ -32,14 +32,27 @@ RECIPE = {
     "evaluate_every": 2,
 }
 
+AGAIN = {
+    "name": "again",
+    "sampler": "class_balanced",
+    "schedule": {"epochs": 1},
+    "learning_rate": {"peak": 0.05},
+    "reset_head": True,
+}
 
-def run(inputs: dict[str, Path], place: Path, seed: int = 0, **changes: Any) -> Job:
+
+def prepared(inputs: dict[str, Path], place: Path, seed: int = 0, **changes: Any) -> Job:
     settings = StageOneSettings.model_validate(
         {"dataset": "cifar10", "recipe": RECIPE | changes, "seed": seed, "precision": "float32"}
     )
     job = Job("stage_one", "run", settings, inputs, place / "outputs", place / "scratch")
     job.folder.mkdir(parents=True)
     job.scratch.mkdir(exist_ok=True)
+    return job
+
+
+def run(inputs: dict[str, Path], place: Path, seed: int = 0, **changes: Any) -> Job:
+    job = prepared(inputs, place, seed, **changes)
     stage_one.compute(job)
     return job
 
@@ -84,6 +97,22 @@ def test_it_writes_model_history_metrics_and_curves(inputs, tmp_path):
     )
     assert (job.facts["steps"], job.facts["epochs"], job.facts["precision"]) == (15, 3, "float32")
     assert job.facts["images_per_second"] > 0
+
+
+def test_runs_that_train_at_once_are_the_same_runs(inputs, tmp_path):
+    """Three in one process, one of which fails: its error comes back, and the others are as if alone."""
+    changes: list[dict[str, Any]] = [
+        {},
+        {"learning_rate": {"peak": 1e30}},
+        {"then": [AGAIN]},
+    ]
+    alone = [files(run(inputs, tmp_path / f"alone{seed}", seed, **changes[seed]).folder) for seed in (0, 2)]
+    jobs = [prepared(inputs, tmp_path / f"{seed}", seed, **changes[seed]) for seed in range(3)]
+    errors = stage_one.compute_together(jobs)
+    assert [type(error) for error in errors] == [type(None), UserError, type(None)]
+    assert [files(jobs[0].folder), files(jobs[2].folder)] == alone
+    assert jobs[0].facts["runs_at_once"] == 3
+    assert not (jobs[1].folder / "model.safetensors").exists()
 
 
 def test_the_metrics_are_those_of_the_model_that_is_written(inputs, tmp_path):

@@ -7,6 +7,7 @@ history.csv (a row an epoch), metrics.json (test and validation) and live/ (curv
 import csv
 import json
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,76 +27,142 @@ from longtail.random import generator
 from longtail.settings import method_module
 from longtail.stage_one.curves import Curves
 from longtail.stage_one.graph import Batch
-from longtail.stage_one.loop import Outcome, Phase, Row, Sampler, State, Step, autocast, supervised, train
+from longtail.stage_one.loop import (
+    Outcome,
+    Phase,
+    Row,
+    Sampler,
+    State,
+    Step,
+    autocast,
+    has_random_layers,
+    supervised,
+    train,
+)
 
 EVALUATION_BATCH = 1000
+_SEEDING = threading.Lock()  # the global generator is one for all threads
 
 
 def compute(job: Job) -> None:
     """Train the recipe of `job.settings` and write the model, its history and its metrics."""
-    settings: StageOneSettings = job.settings
-    dataset = DATASETS[settings.dataset]
-    where = device()
-    set_up(where)
-    precision = resolve_precision(settings.precision, where)
-    split, raw = job.inputs["split"], job.inputs["acquire"]
-    training = read_part(split, raw, "train")
-    class_counts = read_counts(split)
+    (error,) = compute_together([job])
+    if error:
+        raise error
 
-    def prepare(images: Tensor) -> Tensor:
-        return normalise(images, dataset.mean, dataset.std)
 
-    modules = _modules(settings.recipe, class_counts, training.images.shape[1], settings.seed)
-    modules = modules.to(where).to(memory_format=torch.channels_last)
-    network = modules["network"]
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    print(
-        f"{job.run}: {parameters:,} parameters, {precision} on {describe(where)}", file=sys.stderr, flush=True
-    )
+def compute_together(jobs: Sequence[Job]) -> list[Exception | None]:
+    """Train several runs at once in this process, each in a thread and on a stream of its own.
 
-    evaluation = Evaluation(
-        network,
-        {part: read_part(split, raw, part) for part in ("test", "validation")},
-        prepare,
-        where,
-        precision,
-    )
-    phases = _phases(settings.recipe, training, class_counts.to(where), prepare, settings.seed)
-    epochs = sum(phase.epochs for phase in phases)
-    curves = Curves(job.folder / "live")
-    with job.progress(epochs, "epoch") as progress:
+    The steps of one small network leave most of a GPU idle. Every run is what it is when trained alone, but
+    for its times; one that fails leaves the others alone. Networks that draw from the global generator
+    (`has_random_layers`) take turns.
 
-        def report(row: Row, state: State) -> None:
-            curves.add(row, len(state.history))
-            progress.to(len(state.history), f"loss {row['train_loss']:.3f}")
+    Returns:
+        What went wrong with each run, None where its outputs are written.
+    """
+    trainings = [Training(job) for job in jobs]
+    errors: dict[int, Exception] = {}
 
-        state = train(
-            phases,
-            modules,
-            seed=settings.seed,
-            precision=precision,
-            environment=f"{describe(where)}, {precision}, torch {torch.__version__}, "
-            f"{torch.get_num_threads()} threads",
-            path=job.scratch / "checkpoint.safetensors",
-            evaluate=evaluation.accuracies,
-            evaluate_every=settings.recipe.evaluate_every,
-            report=report,
+    def attempt(number: int) -> None:
+        try:
+            trainings[number].run()
+        except Exception as error:
+            errors[number] = error
+
+    alone = [number for number, training in enumerate(trainings) if has_random_layers(training.modules)]
+    together = [number for number in range(len(trainings)) if number not in alone]
+    threads = [threading.Thread(target=attempt, args=(number,), daemon=True) for number in together[1:]]
+    for thread in threads:
+        thread.start()
+    for number in together[:1] + alone:
+        attempt(number)
+    for thread in threads:
+        thread.join()
+    for number, training in enumerate(trainings):
+        if number not in errors:
+            training.write(len(trainings))
+    return [errors.get(number) for number in range(len(trainings))]
+
+
+class Training:
+    """One run: what it needs is made, then it is trained, then written.
+
+    Attributes:
+        modules: network and losses, on the device.
+    """
+
+    def __init__(self, job: Job) -> None:
+        settings: StageOneSettings = job.settings
+        dataset = DATASETS[settings.dataset]
+        where = device()
+        set_up(where)
+        split, raw = job.inputs["split"], job.inputs["acquire"]
+        training = read_part(split, raw, "train")
+
+        def prepare(images: Tensor) -> Tensor:
+            return normalise(images, dataset.mean, dataset.std)
+
+        self.job, self._settings, self._where = job, settings, where
+        self._precision = resolve_precision(settings.precision, where)
+        self._class_counts = read_counts(split)
+        modules = _modules(settings.recipe, self._class_counts, training.images.shape[1], settings.seed)
+        self.modules = modules.to(where).to(memory_format=torch.channels_last)
+        self._network = self.modules["network"]
+        self._phases = _phases(
+            settings.recipe, training, self._class_counts.to(where), prepare, settings.seed
         )
+        parts = {part: read_part(split, raw, part) for part in ("test", "validation")}
+        self._evaluation = Evaluation(self._network, parts, prepare, where, self._precision)
+        self._state = State()
+        job.facts.update(
+            parameters=sum(parameter.numel() for parameter in self._network.parameters()),
+            precision=self._precision,
+            device=describe(where),
+            steps=sum(phase.steps for phase in self._phases),
+            epochs=sum(phase.epochs for phase in self._phases),
+        )
+        size = f"{job.facts['parameters']:,} parameters"
+        print(f"{job.run}: {size}, {self._precision} on {describe(where)}", file=sys.stderr, flush=True)
 
-    weights = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(weights, job.folder / "model.safetensors")
-    write_history(job.folder / "history.csv", state.history)
-    measured = {part: metrics(*found, class_counts) for part, found in evaluation.last().items()}
-    (job.folder / "metrics.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
-    job.facts.update(
-        parameters=parameters,
-        precision=precision,
-        device=describe(where),
-        steps=sum(phase.steps for phase in phases),
-        epochs=epochs,
-        training_seconds=round(state.seconds, 3),
-        images_per_second=round(state.images / state.seconds, 1),
-    )
+    def run(self) -> None:
+        """Train to the end."""
+        job, where = self.job, self._where
+        curves = Curves(job.folder / "live")
+        with job.progress(job.facts["epochs"], "epoch") as progress:
+
+            def report(row: Row, state: State) -> None:
+                curves.add(row, len(state.history))
+                progress.to(len(state.history), f"loss {row['train_loss']:.3f}")
+
+            self._state = train(
+                self._phases,
+                self.modules,
+                seed=self._settings.seed,
+                precision=self._precision,
+                environment=f"{describe(where)}, {self._precision}, torch {torch.__version__}, "
+                f"{torch.get_num_threads()} threads",
+                path=job.scratch / "checkpoint.safetensors",
+                evaluate=self._evaluation.accuracies,
+                evaluate_every=self._settings.recipe.evaluate_every,
+                report=report,
+            )
+
+    def write(self, at_once: int = 1) -> None:
+        """Write model, history and metrics of the training that is over."""
+        job, state = self.job, self._state
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self._network.state_dict().items()}
+        save_file(weights, job.folder / "model.safetensors")
+        write_history(job.folder / "history.csv", state.history)
+        measured = {
+            part: metrics(*found, self._class_counts) for part, found in self._evaluation.last().items()
+        }
+        (job.folder / "metrics.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
+        job.facts.update(
+            training_seconds=round(state.seconds, 3),
+            images_per_second=round(state.images / state.seconds, 1),
+            **({"runs_at_once": at_once} if at_once > 1 else {}),
+        )
 
 
 def predict(
@@ -180,7 +247,7 @@ def _loss_name(number: int) -> str:
 
 def _network(recipe: Recipe, channels: int, classes: int, *key: str | int) -> nn.Module:
     """A fresh network, its weights from the generator of a key."""
-    with torch.random.fork_rng([]):
+    with _SEEDING, torch.random.fork_rng([]):
         torch.manual_seed(generator(*key).initial_seed())
         network: nn.Module = method_module("networks", recipe.network.name).build(
             recipe.network.options, channels, classes
