@@ -162,6 +162,16 @@ def test_a_wrong_setting_is_one_line_that_names_the_key(settings, path, value, l
     assert "\n" not in str(caught.value)
 
 
+def test_the_recipes_of_the_documentation_are_valid(settings, root):
+    text = (root / "docs/method.md").read_text()
+    (block,) = (part.split("```")[0] for part in text.split("```yaml\n")[1:])
+    settings["stage_one"] |= parse(block)["stage_one"]
+    recipes = Params.read(settings).stage_one
+    assert recipes["ldam_drw"].network.options.head == "cosine"
+    assert recipes["remix_drw"].schedule.epochs == 300
+    assert [phase.name for phase in recipes["fine_tuned"].phases] == ["train", "fine_tune"]
+
+
 def test_a_phase_has_what_it_does_not_name_from_its_recipe(settings):
     phase = {
         "name": "fine_tune",

@@ -33,6 +33,22 @@ def touched(settings, path, value):
     return {step: len(after[step] - before[step]) for step in STEPS if after[step] - before[step]}
 
 
+def test_the_code_of_a_training_is_that_of_all_its_phases(settings):
+    phase = {"name": "b", "schedule": {"epochs": 1}, "learning_rate": {"peak": 0.01}}
+    phase |= {"sampler": "class_aware", "loss": "focal", "transforms": ["remix"]}
+    edited = deepcopy(settings)
+    edited["stage_one"]["ce"]["then"] = [phase]
+    modules = {run.modules for run in plan(Params.read(edited)).stage_one.values() if "-ce-" in run.name}
+    (found,) = modules
+    expected = ("networks.resnet_cifar", "losses.logit_adjusted", "samplers.instance", "losses.focal")
+    expected += ("samplers.class_aware", "transforms.remix")
+    assert found == ("longtail.stage_one", *(f"longtail.{name}" for name in expected))
+    assert "longtail.transforms.mixup" in closure(found)
+    assert touched(settings, "stage_one/ce/then", [phase]) == touched(
+        settings, "stage_one/ce/schedule", {"epochs": 10}
+    )
+
+
 def test_table_2_needs_each_shared_run_once(settings):
     planned = plan(Params.read(settings))
     assert {step: len(planned.runs(step)) for step in STEPS} == {

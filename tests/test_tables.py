@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from longtail import tables
 from longtail.errors import UserError
-from longtail.params import Groups
+from longtail.params import Groups, Recipe
 from longtail.settings import settings_of
 from longtail.tables import Seeds
 from tests import published_runs as made
@@ -63,6 +63,24 @@ def test_the_tidy_table_has_a_line_a_row_and_ratio(tmp_path):
     assert [(line["method"], line["imbalance_ratio"]) for line in lines] == [
         (row["label"], ratio) for row in made.ROWS for ratio in ("200", "100")
     ]
+
+
+def test_the_length_and_the_augmentation_are_those_of_all_phases():
+    phase = {
+        "name": "b",
+        "sampler": "instance",
+        "schedule": {"iterations": 30},
+        "learning_rate": {"peak": 0.1},
+    }
+    recipe = {
+        "loss": "focal",
+        "then": [phase],
+        "transforms": ["mixup"],
+        "augmentation": {"autoaugment": "none"},
+    }
+    recipe = Recipe.model_validate(recipe)
+    assert tables.length(recipe) == "200 epochs + 30 iterations"
+    assert tables.augmentation(recipe) == "crop 4 + flip + Cutout 16 + mixup"
 
 
 def test_one_seed_has_no_spread_anywhere(tmp_path):

@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     )  # share of the training without weights; DRW: 0.8 (epoch 160 of 200)
     base: Literal["cross_entropy", "focal"] = "cross_entropy"  # [paper] both
     gamma: float = Field(1.0, ge=0)  # of focal; [paper] of 0.5, 1, 2
-    average: Literal["weights", "images"] = "weights"  # divided by: [code] of DRW; images: [paper]
+    average: Literal["weights", "images"] = "weights"  # [code] of LDAM-DRW; images: [paper], Remix-DRW
 
 
 class ClassBalancedLoss(nn.Module):
