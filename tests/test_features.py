@@ -160,6 +160,19 @@ def test_batchnorm_in_train_mode_takes_batch_statistics_and_moves_the_running_on
     assert torch.equal(moved["head"]["weight"], frozen["head"]["weight"])
 
 
+@pytest.mark.parametrize("batchnorm", ["eval", "train"])
+def test_features_of_all_training_images_are_made_if_asked_and_clean(inputs, tmp_path, batchnorm):
+    found = compute(inputs, tmp_path / "run", whole=True, batchnorm=batchnorm)
+    raw = load_file(inputs["acquire"] / "train.safetensors")
+    assert torch.equal(found["whole"]["labels"], raw["labels"])
+    chosen = found["train"]["samples"]
+    torch.testing.assert_close(found["whole"]["features"][chosen], found["train"]["features"])
+    assert found["whole"]["features"].shape == (40, 16)
+    usual = compute(inputs, tmp_path / "usual", batchnorm=batchnorm)
+    assert "whole" not in usual
+    assert torch.equal(usual["views"]["features"], found["views"]["features"])
+
+
 def test_a_split_without_validation_images_has_empty_features(inputs, tmp_path):
     (inputs["split"] / "validation.csv").write_text("sample,label\n")
     found = compute(inputs, tmp_path / "run")["validation"]

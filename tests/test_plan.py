@@ -86,6 +86,22 @@ def test_equal_recipes_under_two_names_are_one_run(settings):
     assert len(plan(Params.read(settings)).stage_one) == 36
 
 
+def test_only_the_classifier_on_all_training_images_has_their_features_made(settings):
+    before = plan(Params.read(settings))
+    settings = deepcopy(settings)
+    settings["stage_two"]["whole"] = {}
+    settings["methods"]["W"] = {"stage_one": "ce", "stage_two": "whole"}
+    settings["tables"]["table2"]["rows"].append({"section": "s", "label": "W", "method": "W"})
+    after = plan(Params.read(settings))
+    new = {step: set(after.runs(step)) - set(before.runs(step)) for step in STEPS}
+    assert {step: len(names) for step, names in new.items() if names} == {"features": 12, "stage_two": 12}
+    assert all(set(before.runs(step)) <= set(after.runs(step)) for step in STEPS)
+    for name in new["features"]:
+        assert after.features[name].settings.whole
+        assert after.features[name].settings.views == 0
+    assert "whole" not in before.features.popitem()[1].settings.resolved(hashed=True)
+
+
 def test_names_are_readable_and_end_in_the_identity(settings):
     planned = plan(Params.read(settings))
     for run in planned.everything():

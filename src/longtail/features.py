@@ -2,7 +2,9 @@
 
 Writes train.safetensors (the clean training images), views.safetensors (their augmented views, which stage
 two learns from), validation.safetensors and test.safetensors (always clean), all float32, and
-head.safetensors (stage one's classifier, and whether it normalises features: a cosine head's does).
+head.safetensors (stage one's classifier, and whether it normalises features: a cosine head's does). If
+asked, also whole.safetensors: features and labels of all training images that the dataset has, clean, the
+images that the imbalance left out included.
 
 `batchnorm: eval` leaves the network as stage one left it. `batchnorm: train` does what public code of this
 field does that calls model.train() in stage two: batch normalisation takes the statistics of each batch of
@@ -94,7 +96,7 @@ def compute(job: Job) -> None:
     extract = Extractor(network, dataset.mean, dataset.std, where, precision)
 
     made = max(1, settings.views)
-    with job.progress(made + len(parts), "pass") as progress:
+    with job.progress(made + len(parts) + settings.whole, "pass") as progress:
         # Views come first: with `batchnorm: train` they move the statistics that clean features depend on.
         found = []
         for number in range(made):
@@ -109,6 +111,11 @@ def compute(job: Job) -> None:
         for number, (name, part) in enumerate(parts.items()):
             save_file(_clean(extract, part, views), job.folder / f"{name}.safetensors")
             progress.to(made + number + 1, name)
+        if settings.whole:
+            complete = load_file(raw / "train.safetensors")
+            whole = {"features": extract(complete["images"])[0], "labels": complete["labels"]}
+            save_file(whole, job.folder / "whole.safetensors")
+            progress.to(made + len(parts) + 1, "whole")
     save_file(_head(network), job.folder / "head.safetensors")
     job.facts.update(
         device=describe(where),

@@ -309,6 +309,8 @@ class FeaturesSettings(Settings):
     dataset: str
     views: int
     batchnorm: Literal["eval", "train"] = "eval"
+    # whether features of all training images of the dataset are made, for a classifier that reads them
+    whole: Annotated[bool, Neutral(False)] = False
     network: Network
     augmentation: Augmentation
     batch_size: int

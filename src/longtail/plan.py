@@ -19,6 +19,7 @@ from longtail.errors import UserError
 from longtail.identity import adopted, code_digest, digest
 from longtail.params import (
     AcquireSettings,
+    Classifier,
     FeaturesSettings,
     Figure,
     Imbalance,
@@ -367,7 +368,7 @@ def _cells(planner: _Planner, params: Params, raw: Run, method: str, row: Method
             label = f"{params.dataset}-{imbalance.label}-{row.stage_one}"
             stage_one = _stage_one(planner, params, split, recipe, seed, f"{label}-seed{seed}")
             classifier = params.stage_two[row.stage_two]
-            features = _features(planner, params, recipe, classifier.batchnorm, stage_one, seed)
+            features = _features(planner, params, recipe, classifier, stage_one, seed)
             stage_two = planner.add(
                 "stage_two",
                 f"{label}-{row.stage_two}-seed{seed}",
@@ -410,13 +411,19 @@ def _stage_one(planner: _Planner, params: Params, split: Run, recipe: Recipe, se
 
 
 def _features(
-    planner: _Planner, params: Params, recipe: Recipe, batchnorm: Any, stage_one: Run, seed: int
+    planner: _Planner, params: Params, recipe: Recipe, classifier: Classifier, stage_one: Run, seed: int
 ) -> Run:
+    """The features that a classifier reads: its settings may say `reads`, "whole" for all training images.
+
+    Such a classifier reads clean features only, so that no view is made for it.
+    """
+    whole = getattr(classifier.method.options, "reads", "") == "whole"
     label = stage_one.name.removesuffix(f"-{stage_one.identity[:8]}")
     settings = FeaturesSettings(
         dataset=params.dataset,
-        views=params.features.views,
-        batchnorm=batchnorm,
+        views=0 if whole else params.features.views,
+        batchnorm=classifier.batchnorm,
+        whole=whole,
         network=recipe.network,
         augmentation=recipe.augmentation,
         batch_size=recipe.batch_size,

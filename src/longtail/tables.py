@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -23,6 +24,7 @@ from longtail.settings import settings_of
 
 GROUPS = ("many", "medium", "few")
 NOT_APPLICABLE = "n/a"
+COMPLETE = "complete training set"  # what a classifier learnt from that reads all training images
 SAME_IN_A_TABLE = ("precision", "device", "torch version")
 
 
@@ -51,12 +53,14 @@ class Ours:
         groups: accuracy by group of classes; None where a group has no class.
         calibration_error: expected calibration error, None where there was no image to measure it on.
         selected: what the validation images chose, "" if they chose nothing.
+        whole: whether stage two learnt from the complete, balanced training set.
     """
 
     accuracy: Seeds
     groups: dict[str, Seeds | None]
     calibration_error: Seeds | None
     selected: str
+    whole: bool
     recipe: Recipe
     cells: tuple[Cell, ...]
 
@@ -169,7 +173,8 @@ def _ours(job: PublishedJob, cells: list[Cell]) -> Ours:
         accuracy=accuracy,
         groups={name: _seeds(found[name] for found in groups) for name in GROUPS},
         calibration_error=_seeds(found["expected_calibration_error"] for found in measured),
-        selected=_selected(cells[0]),
+        selected=str(_said(cells[0], "selects")),
+        whole=_said(cells[0], "reads") == "whole",
         recipe=job.recipes[job.methods[cells[0].method]["stage_one"]],
         cells=tuple(cells),
     )
@@ -180,11 +185,14 @@ def _seeds(shares: Iterable[float | None]) -> Seeds | None:
     return Seeds(values) if values else None
 
 
-def _selected(cell: Cell) -> str:
-    """A classifier's settings say in `selects` what it chooses by validation images."""
+def _said(cell: Cell, what: str) -> Any:
+    """What a classifier's settings say of it, "" where they say nothing.
+
+    `selects`: what it chooses by validation images. `reads`: "whole" if it learns from all training images.
+    """
     method = dict(cell.info["stage_two"]["settings"]["method"])
     settings = settings_of("stage_two", method.pop("name")).model_validate(method)
-    return str(getattr(settings, "selects", ""))
+    return getattr(settings, what, "")
 
 
 def _fact(cell: Cell, step: str, what: str) -> str:
@@ -225,10 +233,15 @@ def augmentation(recipe: Recipe) -> str:
 def tidy(lines: Sequence[Line], validation: str) -> str:
     """The table as CSV, a line a row and imbalance; accuracies and errors in percent, two decimals.
 
-    Where the paper prints accuracies by group, columns with these stand at the end.
+    Where the paper prints accuracies by group, columns with these stand at the end; where a classifier
+    learnt from the complete training set, a column that says so of each row.
     """
     by_group = [name for name in GROUPS if any(name in line.printed for line in lines)]
     records = [_record(line, validation) | _printed_groups(line, by_group) for line in lines]
+    if any(line.ours and line.ours.whole for line in lines):
+        for line, record in zip(lines, records, strict=True):
+            data = COMPLETE if line.ours and line.ours.whole else "long-tailed training set"
+            record["classifier_data"] = data if line.ours else ""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(records[0]) if records else [], lineterminator="\n")
     writer.writeheader()
@@ -390,6 +403,7 @@ def notes(job: PublishedJob, lines: Sequence[Line]) -> list[str]:
     result = []
     if built:
         seeds = sorted({cell.seed for _, ours in built for cell in ours.cells})
+        whole = dict.fromkeys(label for label, ours in built if ours.whole)
         chosen = _by_value((label, ours.selected) for label, ours in built if ours.selected)
         result += [
             "Ours: top-1 accuracy on the test set in percent, after the last epoch; mean ± sample standard "
@@ -398,6 +412,14 @@ def notes(job: PublishedJob, lines: Sequence[Line]) -> list[str]:
             f"Selection split: {job.validation}; it chose {chosen}; nothing in the other rows."
             if chosen
             else "Selection split: none; no row chose anything by validation images.",
+            *(
+                [
+                    f"Not a long-tailed result: {', '.join(whole)} trained a classifier on the {COMPLETE}, "
+                    "images that the imbalance left out included; the features did not see these."
+                ]
+                if whole
+                else []
+            ),
             f"Schedule of stage one: {_by_value((label, _schedule(ours.recipe)) for label, ours in built)}.",
             f"Augmentation: {_by_value((label, augmentation(ours.recipe)) for label, ours in built)}.",
             *_groups(job, lines),

@@ -39,6 +39,8 @@ class FeatureData:
         validation, validation_labels: clean features (M, d) and labels (M,) of the validation images.
         head_weight, head_bias: stage one's classifier, (C, d) and (C,).
         head_normalises: whether that is a classifier of features / their L2 norm (a cosine head).
+        whole, whole_labels: clean features (W, d) and labels (W,) of all training images that the dataset
+            has, those that the imbalance left out included; None unless the method reads them.
     """
 
     views: Tensor
@@ -51,6 +53,8 @@ class FeatureData:
     head_weight: Tensor
     head_bias: Tensor
     head_normalises: bool = False
+    whole: Tensor | None = None
+    whole_labels: Tensor | None = None
 
     def to(self, device: torch.device) -> "FeatureData":
         """The same on a device."""
@@ -62,27 +66,44 @@ class FeatureData:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A classifier: logits = W tukey(x) + b, or W tukey(x) / ||tukey(x)|| + b.
+    """A classifier: logits = W z + b with z = normalise(tukey(x) - center).
 
     Attributes:
         weight, bias: (C, d) and (C,).
-        tukey: lambda of Tukey's ladder, applied to features before the linear map; 1 is none.
+        tukey: lambda of Tukey's ladder, applied to features before all else; 1 is none.
+        center: what is subtracted then, (d,); None is nothing.
+        normalise: whether z is divided by its length at last; a z of length 0 stays 0.
         history: one row an epoch; every row has the same keys. No times: they would differ between runs.
         tensors: what else is worth keeping, by name (e.g. confidences).
-        normalise: whether features are divided by their L2 norm before the linear map.
     """
 
     weight: Tensor
     bias: Tensor
     tukey: float = 1.0
+    center: Tensor | None = None
+    normalise: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    normalise: bool = False
 
     def logits(self, features: Tensor) -> Tensor:
         """Logits (M, C) of clean features (M, d)."""
-        features = tukey(features, self.tukey)
-        return F.linear(F.normalize(features) if self.normalise else features, self.weight, self.bias)
+        inputs = tukey(features, self.tukey)
+        if self.center is not None:
+            inputs = inputs - self.center
+        if self.normalise:
+            inputs = F.normalize(inputs, dim=-1)
+        return F.linear(inputs, self.weight, self.bias)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that predicting needs, and the method's own tensors, by the names of the attributes."""
+        return {
+            "weight": self.weight,
+            "bias": self.bias,
+            "tukey": torch.tensor(self.tukey),
+            **({} if self.center is None else {"center": self.center}),
+            **({"normalise": torch.tensor(True)} if self.normalise else {}),
+            **self.tensors,
+        }
 
 
 TUKEY_OFFSET = 1e-6
@@ -121,18 +142,24 @@ def selection_classes(labels: Tensor, classes: int) -> Tensor:
     return full if 2 * int(full.sum()) >= classes else images > 0
 
 
+def selection_score(logits: Tensor, labels: Tensor, classes: int) -> float:
+    """Mean accuracy of the classes that count in selection (`selection_classes`); nan without any."""
+    return float(class_accuracy(logits, labels, classes)[selection_classes(labels, classes)].mean())
+
+
 def compute(job: Job) -> None:
     """Fit the method of `job.settings` on the features, and measure it on test and validation images.
 
-    Writes classifier.safetensors (weight, bias, tukey and the method's own tensors),
-    predictions.safetensors, history.csv (a row an epoch; no rows for a method that trains nothing) and
-    metrics.json.
+    Writes classifier.safetensors (weight, bias, tukey, center and normalise where they are used, and the
+    method's own tensors), predictions.safetensors, history.csv (a row an epoch or a value tried; no rows
+    for a method that does neither) and metrics.json. A method that learns from the complete training set
+    has seen the validation images, if they are training images: it is measured on test images only.
     """
     settings: StageTwoSettings = job.settings
     where = device()
     set_up(where)
     features, split = job.inputs["features"], job.inputs["split"]
-    data = read_features(features, split)
+    data = read_features(features, split, getattr(settings.method.options, "reads", "") == "whole")
     classes = len(data.class_counts)
     fit: Callable[..., Fitted] = method_module("stage_two", settings.method.name).fit
     with ExitStack() as stack:
@@ -152,13 +179,7 @@ def compute(job: Job) -> None:
     logits = {name: fitted.logits(part["features"].to(where)).cpu() for name, part in parts.items()}
     test, validation = parts["test"], parts["validation"]
     save_file(
-        {
-            "weight": fitted.weight.cpu().contiguous(),
-            "bias": fitted.bias.cpu().contiguous(),
-            "tukey": torch.tensor(fitted.tukey),
-            **({"normalise": torch.tensor(True)} if fitted.normalise else {}),
-            **{name: tensor.cpu().contiguous() for name, tensor in fitted.tensors.items()},
-        },
+        {name: tensor.cpu().contiguous() for name, tensor in fitted.state().items()},
         job.folder / "classifier.safetensors",
     )
     save_file(
@@ -174,12 +195,12 @@ def compute(job: Job) -> None:
     measured = {
         name: metrics(logits[name], part["labels"], data.class_counts)
         for name, part in parts.items()
-        if len(part["labels"])
+        if len(part["labels"]) and (name == "test" or data.whole is None)
     }
     selection = selection_classes(validation["labels"], classes)
-    if selection.any():
-        accuracy = class_accuracy(logits["validation"], validation["labels"], classes)
-        measured["validation"]["selection_accuracy"] = float(accuracy[selection].mean())
+    if "validation" in measured:
+        score = selection_score(logits["validation"], validation["labels"], classes)
+        measured["validation"]["selection_accuracy"] = score
     (job.folder / "metrics.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
     with (job.folder / "history.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(
@@ -193,10 +214,11 @@ def compute(job: Job) -> None:
     )
 
 
-def read_features(folder: Path, split: Path) -> FeatureData:
-    """What the step `features` wrote, as a method reads it."""
+def read_features(folder: Path, split: Path, whole: bool = False) -> FeatureData:
+    """What the step `features` wrote, as a method reads it; features of all training images if asked."""
     views, head = load_file(folder / "views.safetensors"), load_file(folder / "head.safetensors")
     validation = load_file(folder / "validation.safetensors")
+    all_images = load_file(folder / "whole.safetensors") if whole else {}
     return FeatureData(
         views=views["features"],
         view_logits=views["logits"],
@@ -208,4 +230,6 @@ def read_features(folder: Path, split: Path) -> FeatureData:
         head_weight=head["weight"],
         head_bias=head["bias"],
         head_normalises="normalise" in head,
+        whole=all_images.get("features"),
+        whole_labels=all_images.get("labels"),
     )

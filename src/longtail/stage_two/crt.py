@@ -1,18 +1,19 @@
 """Classifier re-training (cRT; Kang et al. 2020, section 4.2): a new linear classifier, balanced sampling."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from longtail.random import generator
-from longtail.samplers import class_balanced
 from longtail.schedules import LearningRate
+from longtail.settings import Neutral
 from longtail.settings import Settings as BaseSettings
-from longtail.stage_two import FeatureData, Fitted, Report, class_accuracy, selection_classes
-from longtail.stage_two.linear import LinearTraining, fresh_head
+from longtail.stage_two import FeatureData, Fitted, Report, selection_score
+from longtail.stage_two.draws import rows
+from longtail.stage_two.linear import LinearTraining
+from longtail.stage_two.start import start
 
 
 class Settings(BaseSettings):
@@ -22,6 +23,8 @@ class Settings(BaseSettings):
         30, ge=1
     )  # [code] Bag of Tricks on CIFAR; Decoupling: 10 on ImageNet-LT, 30 on iNaturalist
     init: Literal["random", "stage_one"] = "random"  # [paper] "randomly re-initialise"
+    # [paper] class_balanced; Decoupling's code: class_aware, four images of a class at a time
+    sampler: Annotated[Literal["class_balanced", "class_aware"], Neutral("class_balanced")] = "class_balanced"
     batch_size: int = Field(128, ge=1)  # [code] Bag of Tricks; Decoupling: 512
     # [code] peak 0.1 of Bag of Tricks (steps at 10 and 20 there, cosine from 0.2 in Decoupling)
     learning_rate: LearningRate = LearningRate(peak=0.1)
@@ -35,29 +38,24 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
     An epoch is N draws with replacement, a class as likely as any other, then an image of it. A draw takes
     a random view [ours], so that an image of a small class, drawn many times, is seen in many views.
     """
-    views, images, dimensions = data.views.shape
+    views, images, _ = data.views.shape
     classes = len(data.class_counts)
-    if settings.init == "random":
-        weight, bias = fresh_head(classes, dimensions, generator(seed, "stage_two", "init"))
-        weight, bias = weight.to(data.views.device), bias.to(data.views.device)
-    else:
-        weight, bias = data.head_weight, data.head_bias
-    inputs, labels = data.views.flatten(0, 1), data.labels.repeat(views)
-    training = LinearTraining(weight, bias, settings, settings.epochs, images)
+    first = start(settings.init, data, seed)
+    inputs, labels = first.inputs(data.views).flatten(0, 1), data.labels.repeat(views)
+    validation = first.inputs(data.validation)
+    training = LinearTraining(first.weight, first.bias, settings, settings.epochs, images)
     labels_cpu = data.labels.cpu()
-    selection = selection_classes(data.validation_labels, classes)
 
-    def loss(logits: Tensor, rows: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels[rows])
+    def loss(logits: Tensor, batch: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels[batch])
 
     history = []
     for epoch in range(settings.epochs):
         random = generator(seed, "stage_two", "sample", epoch)
-        drawn = class_balanced.indices(labels_cpu, random, epoch / settings.epochs, class_balanced.Settings())
-        view = torch.randint(views, (images,), generator=random)
-        mean = training.epoch(inputs, (view * images + drawn).to(inputs.device), loss)
-        accuracy = class_accuracy(training.logits(data.validation), data.validation_labels, classes)
-        history.append({"epoch": epoch + 1, "loss": mean, "validation": float(accuracy[selection].mean())})
+        order = rows(settings.sampler, labels_cpu, views, random, epoch / settings.epochs)
+        mean = training.epoch(inputs, order.to(inputs.device), loss)
+        score = selection_score(training.logits(validation), data.validation_labels, classes)
+        history.append({"epoch": epoch + 1, "loss": mean, "validation": score})
         progress(epoch + 1, settings.epochs, f"loss {mean:.3f}")
     weight, bias = training.result()
-    return Fitted(weight=weight, bias=bias, history=history)
+    return Fitted(weight=weight, bias=bias, normalise=first.normalise, history=history)
