@@ -182,6 +182,22 @@ def test_a_fixed_confidence_selects_nothing():
     assert not getattr(afg.model_validate({"confidence": {"update": "fixed"}}), "selects", "")
 
 
+def test_a_classifier_that_learnt_from_all_training_images_is_marked(tmp_path):
+    job = made.job(tmp_path / "a", made.table(), seeds=(0,))
+    usual = written(job)
+    assert not any("complete training set" in text for text in usual.values())
+    assert "classifier_data" not in usual["csv"]
+    for cell in job.cells:
+        if cell.method == "CE + cRT":
+            cell.info["stage_two"]["settings"]["method"] = {"name": "whole"}
+    for suffix, text in written(job).items():
+        assert "complete training set" in text, suffix
+    lines = read_csv(job)
+    assert lines["cRT", "100"]["classifier_data"] == "complete training set"
+    assert lines["GLAG", "100"]["classifier_data"] == "long-tailed training set"
+    assert lines["BBN", "100"]["classifier_data"] == ""
+
+
 def test_the_same_runs_give_the_same_bytes(tmp_path):
     first = written(made.job(tmp_path / "a", made.table()))
     job = made.job(tmp_path / "b", made.table())
