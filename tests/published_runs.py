@@ -50,6 +50,7 @@ def job(folder: Path, settings: Any, kind: str = "table", **changes: Any) -> Pub
     ratios, seeds = changes.pop("ratios", (100.0,)), changes.pop("seeds", (0, 1, 2))
     methods, facts = changes.pop("only", METHODS), changes.pop("facts", {})
     size = changes.pop("size", {})
+    subsets = changes.pop("subsets", (0,))
     known: dict[str, Any] = {
         "name": kind if kind != "table" else "table2",
         "kind": kind,
@@ -58,9 +59,10 @@ def job(folder: Path, settings: Any, kind: str = "table", **changes: Any) -> Pub
         "groups": Groups(),
         "validation": "unused training images (+20 a class for selection)",
         "cells": [
-            cell(folder / "runs", method, ratio, seed, facts, size)
+            cell(folder / "runs", method, ratio, subset, seed, facts, size)
             for method in methods
             for ratio in ratios
+            for subset in subsets
             for seed in seeds
         ],
         "recipes": {name: Recipe.model_validate(recipe) for name, recipe in RECIPES.items()},
@@ -73,17 +75,23 @@ def job(folder: Path, settings: Any, kind: str = "table", **changes: Any) -> Pub
 
 
 def cell(
-    root: Path, method: str, ratio: float, seed: int, facts: dict[str, Any], size: dict[str, int]
+    root: Path,
+    method: str,
+    ratio: float,
+    subset: int,
+    seed: int,
+    facts: dict[str, Any],
+    size: dict[str, int],
 ) -> Cell:
     """One cell with its runs; `facts` replaces what its run.json says."""
     recipe, classifier = METHODS[method]["stage_one"], METHODS[method]["stage_two"]
     train = counts(ratio, **size)
-    random = np.random.default_rng([seed, int(ratio), *method.encode()])
+    random = np.random.default_rng([seed, int(ratio), *method.encode(), *[subset] * (subset > 0)])
     runs = {
-        "split": root / f"split-{ratio:g}",
-        "stage_one": root / f"{recipe}-{ratio:g}-{seed}",
-        "features": root / f"{recipe}-{ratio:g}-{seed}-features",
-        "stage_two": root / f"{method}-{ratio:g}-{seed}",
+        "split": root / f"split-{ratio:g}-{subset}",
+        "stage_one": root / f"{recipe}-{ratio:g}-{subset}-{seed}",
+        "features": root / f"{recipe}-{ratio:g}-{subset}-{seed}-features",
+        "stage_two": root / f"{method}-{ratio:g}-{subset}-{seed}",
     }
     for run in runs.values():
         run.mkdir(parents=True, exist_ok=True)
@@ -103,6 +111,7 @@ def cell(
         "expected_calibration_error": float(random.uniform(0.1, 0.3)),
     }
     (runs["stage_two"] / "metrics.json").write_text(json.dumps({"test": metrics}), "utf-8")
+    save_file(_predictions(right.astype(int), random), runs["stage_two"] / "predictions.safetensors")
     tensors = {"weight": np.zeros((len(train), 64), np.float32)}
     if classifier == "afg":
         tensors |= _confidences(np.array(train), random)
@@ -112,7 +121,18 @@ def cell(
         "packages": {"torch": "2.14.1"},
         "settings": {"method": {"name": classifier}},
     }
-    return Cell(method, f"exp{ratio:g}", ratio, seed, runs, dict.fromkeys(runs, info))
+    return Cell(method, f"exp{ratio:g}", ratio, subset, seed, runs, dict.fromkeys(runs, info))
+
+
+def _predictions(right: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Logits by which so many of each class's 100 test images are right, in a shuffled order of images."""
+    classes = len(right)
+    labels = np.arange(classes).repeat(100)
+    answers = np.where(np.tile(np.arange(100), classes) < right.repeat(100), labels, (labels + 1) % classes)
+    logits = np.zeros((len(labels), classes), np.float16)
+    logits[np.arange(len(labels)), answers] = 3
+    order = random.permutation(len(labels))
+    return {"logits": logits[order], "labels": labels[order], "samples": order}
 
 
 def _history(file: Path, gain: float, random: np.random.Generator) -> None:

@@ -151,6 +151,15 @@ def test_the_projects_own_settings_are_valid(root):
         ("figures/gamma", {"colour": "red"}, "figures.gamma.colour: unknown key"),
         ("groups", {"many_above": 10, "few_below": 20}, "groups: few_below must not exceed"),
         ("features", {"views": -1}, "features.views: -1 is below 0"),
+        ("subset_seed", [0, 0], "subset_seed: [0, 0] names a seed twice"),
+        ("subset_seed", -1, "subset_seed[0]: -1 is below 0"),
+        ("tables/table2/ratios", [20], "tables.table2.ratios: 20 is not one of imbalance.ratios: 200, 100,"),
+        ("tables/table2/columns", ["all"], "tables.table2.columns[0]: 'all': should be 'accuracy',"),
+        (
+            "tables/table2/rows",
+            [{"section": "s", "label": "l", "linear": "CE"}],
+            "tables.table2: rows[0].linear needs the column linear",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_the_key(settings, path, value, line):

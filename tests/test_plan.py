@@ -69,6 +69,9 @@ def test_table_2_needs_each_shared_run_once(settings):
         ("groups", {"many_above": 50, "few_below": 10}, {}),
         ("data/root", "/datasets", {}),
         ("subset_seed", 1, {"split": 4, "stage_one": 36, "features": 36, "stage_two": 72}),
+        ("subset_seed", [0], {}),
+        ("subset_seed", [0, 1], {"split": 4, "stage_one": 36, "features": 36, "stage_two": 72}),
+        ("tables/table2/ratios", [100], {}),
         ("stage_two/crt", {"batchnorm": "train"}, {"features": 24, "stage_two": 24}),
     ],
 )
@@ -86,6 +89,7 @@ def test_equal_recipes_under_two_names_are_one_run(settings):
     assert len(plan(Params.read(settings)).stage_one) == 36
 
 
+<<<<<<< HEAD
 def test_only_the_classifier_on_all_training_images_has_their_features_made(settings):
     before = plan(Params.read(settings))
     settings = deepcopy(settings)
@@ -100,6 +104,32 @@ def test_only_the_classifier_on_all_training_images_has_their_features_made(sett
         assert after.features[name].settings.whole
         assert after.features[name].settings.views == 0
     assert "whole" not in before.features.popitem()[1].settings.resolved(hashed=True)
+=======
+def test_a_table_at_one_ratio_needs_the_runs_of_that_ratio_only(settings):
+    settings = deepcopy(settings)
+    settings["tables"]["table2"]["ratios"] = [100]
+    planned = plan(Params.read(settings))
+    assert len(planned.stage_one) == 9
+    assert all("-exp100-" in name for name in planned.stage_one)
+    one = {"caption": "c", "ratios": [50], "rows": [{"section": "s", "label": "l", "method": "GLAG"}]}
+    settings["tables"]["another"] = one
+    planned = plan(Params.read(settings))
+    assert [name for name in planned.stage_one if "-exp50-" in name] == [
+        name for name in planned.stage_one if "-exp50-graloss-" in name
+    ]
+    assert len(planned.stage_one) == 12
+    assert {cell.ratio for cell in planned.tables["another"].cells} == {50}
+    assert {cell.ratio for cell in planned.tables["table2"].cells} == {100}
+
+
+def test_other_subsets_are_named_and_leave_the_names_of_the_first_alone(settings):
+    settings = deepcopy(settings)
+    before = runs(settings)
+    settings["subset_seed"] = [0, 3]
+    after = runs(settings)
+    assert all(before[step] <= after[step] for step in STEPS)
+    assert all("-subset3-" in name for step in STEPS for name in after[step] - before[step])
+>>>>>>> 151b15f (Tables with columns as data, a second, linear method a row, paired intervals and several subsets)
 
 
 def test_names_are_readable_and_end_in_the_identity(settings):

@@ -160,7 +160,9 @@ def test_printed_groups_stand_beside_ours(tmp_path):
     job = made.job(tmp_path, made.table(printed="table7", rows=rows))
     line = read_csv(job)["Gra+AD+KD", "100"]
     assert [line[f"printed_{name}"] for name in ("many", "medium", "few")] == ["65.8", "52.9", "33.9"]
-    assert re.search(r"\| Gra\+AD\+KD \| [\d.]+ \| \*65\.8\* \| [\d.]+ \| \*52\.9\* \|", written(job)["md"])
+    assert re.search(
+        r"\| Gra\+AD\+KD \| [\d.± ]+ \| \*65\.8\* \| [\d.± ]+ \| \*52\.9\* \|", written(job)["md"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,6 +184,7 @@ def test_a_fixed_confidence_selects_nothing():
     assert not getattr(afg.model_validate({"confidence": {"update": "fixed"}}), "selects", "")
 
 
+<<<<<<< HEAD
 def test_a_classifier_that_learnt_from_all_training_images_is_marked(tmp_path):
     job = made.job(tmp_path / "a", made.table(), seeds=(0,))
     usual = written(job)
@@ -196,6 +199,161 @@ def test_a_classifier_that_learnt_from_all_training_images_is_marked(tmp_path):
     assert lines["cRT", "100"]["classifier_data"] == "complete training set"
     assert lines["GLAG", "100"]["classifier_data"] == "long-tailed training set"
     assert lines["BBN", "100"]["classifier_data"] == ""
+=======
+COMPONENTS = [
+    {"section": "Components", "label": "CE", "method": "CE"},
+    {"section": "Components", "label": "GraLoss", "method": "GraLoss"},
+    {"section": "Components", "label": "Gra+AD+KD", "method": "GLAG"},
+]
+
+
+def test_columns_are_those_of_the_settings_in_their_order(tmp_path):
+    columns = ["accuracy", "many", "medium", "few"]
+    table = made.table(printed="table7", rows=COMPONENTS, columns=columns, ratios=[100.0])
+    text = written(made.job(tmp_path, table, ratios=(100.0,), seeds=(0,)))["md"]
+    heads = [f"ratio 100, {head} | *ratio 100, {head}, printed*" for head in ("all", "many", "medium", "few")]
+    assert f"| | {' | '.join(heads)} |" in text
+    assert re.search(r"\| CE \| [\d.]+ \(1\) \| \*45\.3\* \| [\d.]+ \| \*72\.5\* \|", text)
+    assert "The same by training images" not in text
+
+
+def test_a_ratio_that_the_table_does_not_show_is_not_in_it(tmp_path):
+    table = made.table(ratios=[50.0])
+    lines = read_csv(made.job(tmp_path, table, ratios=(50.0,), seeds=(0,)))
+    assert {ratio for _, ratio in lines} == {"50"}
+    assert lines["BBN", "50"]["printed"] == "47.1"
+    nothing_built = made.job(tmp_path, made.table(rows=[made.ROWS[2]], ratios=[50.0]), only={})
+    assert list(read_csv(nothing_built)) == [("Focal loss", "50")]
+
+
+def test_the_linear_column_is_the_accuracy_of_the_rows_second_method(tmp_path):
+    rows = [
+        {"section": "Stage one", "label": "CE", "method": "CE", "linear": "CE + cRT"},
+        {"section": "Stage one", "label": "LDAM"},
+    ]
+    job = made.job(tmp_path, made.table(printed="table1", rows=rows, columns=["few", "accuracy", "linear"]))
+    mean = np.mean(
+        [100 * cell.metrics()["test"]["accuracy"] for cell in job.cells if cell.method == "CE + cRT"]
+    )
+    line = read_csv(job)["CE", "100"]
+    assert line["linear"] == f"{mean:.2f}"
+    assert (line["printed_linear"], line["printed"]) == ("57.33", "46.6")
+    assert line["difference_linear"] == f"{mean - 57.33:.2f}"
+    assert re.search(rf"\| \*46\.6\* \| {mean:.1f} ± [\d.]+ \(3\) \| \*57\.33\* \|", written(job)["md"])
+    assert read_csv(job)["LDAM", "100"]["linear"] == ""
+
+
+def test_a_table_may_have_nothing_but_the_linear_column(tmp_path):
+    rows = [
+        {"section": "Form of gamma", "label": "Linear", "linear": "GraLoss"},
+        {"section": "Form of gamma", "label": "Concave", "linear": "GLAG"},
+    ]
+    table = made.table(printed="table5", rows=rows, columns=["linear"], against="Linear")
+    texts = written(job := made.job(tmp_path, table, seeds=(0,)))
+    assert re.search(r"\| Concave \| \d\d\.\d \(1\) \| \*56\.73\* \|", texts["md"])
+    line = read_csv(job)["Concave", "100"]
+    ours = {cell.method: 100 * cell.metrics()["test"]["accuracy"] for cell in job.cells}
+    assert line["difference_to_it"] == f"{ours['GLAG'] - ours['GraLoss']:.2f}"
+    assert "Not run by us" not in texts["md"]
+
+
+def test_the_spread_of_groups_is_printed_and_in_the_csv(tmp_path):
+    job = made.job(tmp_path, made.table())
+    line = read_csv(job)["GLAG", "100"]
+    few = [
+        100 * np.mean([share for share, size in zip(
+            cell.metrics()["test"]["per_class"], cell.class_counts(), strict=True) if size < 20])
+        for cell in job.cells if cell.method == "GLAG"
+    ]  # fmt: skip
+    assert line["standard_deviation_few"] == f"{np.std(few, ddof=1):.2f}"
+    assert f"{np.mean(few):.1f} ± {np.std(few, ddof=1):.1f} |" in written(job)["md"]
+
+
+@pytest.mark.parametrize(
+    ("subsets", "seeds", "over"),
+    [
+        ((0,), (0,), "test images"),
+        ((0,), (0, 1, 2), "seeds and test images"),
+        ((0, 1), (0, 1), "subsets and seeds and test images"),
+        ((0, 1), (0,), "subsets and test images"),
+    ],
+)
+def test_the_difference_to_the_reference_row_is_paired(tmp_path, subsets, seeds, over):
+    table = made.table(against="Cross-entropy")
+    job = made.job(tmp_path, table, subsets=subsets, seeds=seeds, only={"CE": {}, "GLAG": {}})
+    line = read_csv(job)["GLAG", "100"]
+    means = {
+        method: np.mean(
+            [100 * cell.metrics()["test"]["accuracy"] for cell in job.cells if cell.method == method]
+        )
+        for method in ("CE", "GLAG")
+    }
+    assert line["against"] == "Cross-entropy"
+    assert line["difference_to_it"] == f"{means['GLAG'] - means['CE']:.2f}"
+    assert line["interval_over"] == over
+    low, high = float(line["interval_low"]), float(line["interval_high"])
+    assert low < means["GLAG"] - means["CE"] < high < low + 8
+    text = written(job)["md"]
+    assert f"paired bootstrap over {over} (" in text
+    assert f"| GLAG | {means['GLAG'] - means['CE']:+.1f} \\[{low:+.1f}, {high:+.1f}\\] |" in text
+    assert read_csv(job)["Cross-entropy", "100"]["against"] == ""
+    assert read_csv(job)["BBN", "100"]["interval_low"] == ""
+
+
+def test_the_reference_row_is_that_of_the_same_section(tmp_path):
+    rows = [
+        {"section": "cRT", "label": "CE", "method": "CE + cRT"},
+        {"section": "cRT", "label": "GraLoss", "method": "GraLoss"},
+        {"section": "LWS", "label": "CE", "method": "CE"},
+        {"section": "LWS", "label": "GraLoss", "method": "GLAG"},
+    ]
+    job = made.job(tmp_path, made.table(printed="table6", rows=rows, against="CE"), seeds=(0,))
+    ours = {cell.method: 100 * cell.metrics()["test"]["accuracy"] for cell in job.cells}
+    found = [line["difference_to_it"] for line in csv.DictReader(written(job)["csv"].splitlines())]
+    assert found == [
+        "", f"{ours['GraLoss'] - ours['CE + cRT']:.2f}", "", f"{ours['GLAG'] - ours['CE']:.2f}"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "against", "message"),
+    [
+        (made.ROWS, "cross entropy", "against: 'cross entropy' is not the label of a row: Cross-entropy,"),
+        (
+            [{"section": name, "label": "CE", "method": "CE"} for name in "ab"] + [made.ROWS[1]],
+            "CE",
+            "against: 'CE' stands in a, b, not in End-to-end training",
+        ),
+    ],
+)
+def test_a_reference_row_that_is_not_one_is_one_line(rows, against, message):
+    with pytest.raises(UserError, match=re.escape(f"tables.table2.{message}")):
+        tables.check("table2", made.table(rows=rows, against=against))
+
+
+def test_subsets_and_seeds_are_both_averaged_over_and_counted(tmp_path):
+    job = made.job(tmp_path, made.table(), subsets=(0, 1), seeds=(0, 1, 2))
+    accuracies = [100 * cell.metrics()["test"]["accuracy"] for cell in job.cells if cell.method == "GLAG"]
+    assert len(accuracies) == 6
+    line = read_csv(job)["GLAG", "100"]
+    assert (line["seeds"], line["subset_seeds"]) == ("3", "2")
+    assert line["mean"] == f"{np.mean(accuracies):.2f}"
+    text = written(job)["md"]
+    assert f"{np.mean(accuracies):.1f} ± {np.std(accuracies, ddof=1):.1f} (6)" in text
+    assert "Runs: training seeds 0, 1, 2 on each subset of seeds 0, 1." in text
+
+
+def test_what_a_classifier_wants_said_stands_under_the_table(tmp_path, monkeypatch):
+    crt = settings_of("stage_two", "crt")
+    monkeypatch.setattr(crt, "marks", "it looks at the test set", raising=False)
+    assert "- cRT: it looks at the test set." in written(made.job(tmp_path, made.table(), seeds=(0,)))["md"]
+
+
+def test_notes_of_the_settings_stand_last(tmp_path):
+    text = written(made.job(tmp_path, made.table(notes=["A 100 % sure note."]), seeds=(0,)))
+    assert text["md"].endswith("- A 100 % sure note.\n")
+    assert r"A 100 \% sure note." in text["tex"]
+>>>>>>> 151b15f (Tables with columns as data, a second, linear method a row, paired intervals and several subsets)
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path):

@@ -358,15 +358,58 @@ class Row(Settings):
     section: str
     label: str
     method: str | None = None
+    linear: str | None = None  # the method whose accuracy is the column `linear`
     printed: bool = True  # whether the printed row of this label stands beside it
 
 
+Column = Literal["accuracy", "many", "medium", "few", "linear"]
+
+
 class Table(Settings):
-    """A table as data: its rows, and the printed numbers that stand beside ours."""
+    """A table as data: its rows and columns, and the printed numbers that stand beside ours."""
 
     caption: str
     printed: str | None = None  # a file of src/longtail/printed
+    # of imbalance.ratios; null: all
+    ratios: list[Annotated[float, Field(ge=1)]] | None = Field(None, min_length=1)
+    # what stands under each imbalance; null: accuracy, and the groups in a block of their own
+    columns: list[Column] | None = Field(None, min_length=1)
+    # label of the row to which the others' differences are given, in each section its own if it has one
+    against: str | None = None
+    notes: list[str] = Field([])  # what else stands under the table
     rows: list[Row] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _linear_has_a_column(self) -> "Table":
+        for index, row in enumerate(self.rows):
+            if row.linear is not None and not self.has_linear:
+                raise ValueError(f"rows[{index}].linear needs the column linear, e.g. columns: [linear]")
+        for name, items in (("ratios", self.ratios or []), ("columns", self.columns or [])):
+            if len(set(items)) != len(items):
+                raise ValueError(f"{name} {', '.join(map(str, items))} name one twice")
+        return self
+
+    @property
+    def has_linear(self) -> bool:
+        """Whether a column is for a second method a row, the linear classifier on the whole data."""
+        return "linear" in (self.columns or [])
+
+    @property
+    def methods(self) -> list[str]:
+        """Every method that the table needs, once, in the order of its rows."""
+        named = (name for row in self.rows for name in (row.method, row.linear))
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+    def shows(self, ratio: float | None) -> bool:
+        """Whether the table has columns for an imbalance."""
+        return self.ratios is None or ratio in self.ratios
+
+
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, int) else value
 
 
 class Params(Settings):
@@ -376,8 +419,8 @@ class Params(Settings):
     data: Data = Data()
     imbalance: ImbalanceBlock
     validation: Annotated[Validation, BeforeValidator(_source)] = Validation()
-    subset_seed: int = Field(0, ge=0)
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
+    subset_seed: Annotated[Seeds, BeforeValidator(_listed)] = Field([0])  # one, or several to average over
+    seeds: Seeds = Field([0])
     precision: Literal["auto", "bf16", "float32"] = "auto"
     groups: Groups = Groups()
     training: Training = Training()
@@ -410,8 +453,9 @@ class Params(Settings):
     def _names_exist(self) -> "Params":
         if self.dataset not in DATASETS:
             raise MisplacedError("dataset", f"{self.dataset!r} is unknown; there are {', '.join(DATASETS)}")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise MisplacedError("seeds", f"{self.seeds} names a seed twice")
+        for key, seeds in (("seeds", self.seeds), ("subset_seed", self.subset_seed)):
+            if len(set(seeds)) != len(seeds):
+                raise MisplacedError(key, f"{seeds} names a seed twice")
         for name, method in self.methods.items():
             for kind, entries in (("stage_one", self.stage_one), ("stage_two", self.stage_two)):
                 if (entry := getattr(method, kind)) not in entries:
@@ -420,11 +464,18 @@ class Params(Settings):
                     )
         for name, table in self.tables.items():
             for index, row in enumerate(table.rows):
-                if row.method is not None and row.method not in self.methods:
-                    raise MisplacedError(
-                        f"tables.{name}.rows[{index}].method",
-                        f"{row.method!r} is not an entry of methods: {', '.join(self.methods)}",
-                    )
+                for key, wanted in (("method", row.method), ("linear", row.linear)):
+                    if wanted is not None and wanted not in self.methods:
+                        raise MisplacedError(
+                            f"tables.{name}.rows[{index}].{key}",
+                            f"{wanted!r} is not an entry of methods: {', '.join(self.methods)}",
+                        )
+            known = self.imbalance.ratios or []
+            if unknown := [ratio for ratio in table.ratios or [] if ratio not in known]:
+                raise MisplacedError(
+                    f"tables.{name}.ratios",
+                    f"{unknown[0]:g} is not one of imbalance.ratios: {', '.join(f'{r:g}' for r in known)}",
+                )
         for name, figure in self.figures.items():
             table_name = getattr(figure.options, "table", None)
             if table_name is not None and table_name not in self.tables:

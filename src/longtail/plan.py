@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,12 @@ def reference(run: Run) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One method at one imbalance with one seed, and the runs that make it."""
+    """One method at one imbalance with one subset and one seed, and the runs that make it."""
 
     method: str
     imbalance: str
     ratio: float | None
+    subset_seed: int
     seed: int
     runs: dict[str, Run]
 
@@ -106,6 +108,7 @@ class Cell:
             "method": self.method,
             "imbalance": self.imbalance,
             "ratio": self.ratio,
+            "subset_seed": self.subset_seed,
             "seed": self.seed,
             "runs": {step: reference(run) for step, run in self.runs.items()},
         }
@@ -338,11 +341,9 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
     raw = planner.acquire(
         AcquireSettings(dataset=params.dataset, root=params.data.root or RAW, download=params.data.download)
     )
-    wanted = {row.method for table in params.tables.values() for row in table.rows if row.method}
     cells = {
         method: list(_cells(planner, params, raw, method, params.methods[method]))
         for method in params.methods
-        if method in wanted
     }
     context = {
         "dataset": params.dataset,
@@ -361,33 +362,38 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
 
 
 def _cells(planner: _Planner, params: Params, raw: Run, method: str, row: MethodRow) -> Iterator[Cell]:
-    for imbalance in params.imbalance.profiles():
-        split = _split(planner, params, raw, imbalance)
+    """The cells of a method at the imbalances at which a table shows it."""
+    tables = [table for table in params.tables.values() if method in table.methods]
+    recipe, classifier = params.stage_one[row.stage_one], params.stage_two[row.stage_two]
+    for imbalance, subset in product(params.imbalance.profiles(), params.subset_seed):
+        ratio = getattr(imbalance, "ratio", None)
+        if not any(table.shows(ratio) for table in tables):
+            continue
+        split = _split(planner, params, raw, imbalance, subset)
+        label = f"{params.dataset}-{imbalance.label}" + f"-subset{subset}" * (subset != 0)
         for seed in params.seeds:
-            recipe = params.stage_one[row.stage_one]
-            label = f"{params.dataset}-{imbalance.label}-{row.stage_one}"
-            stage_one = _stage_one(planner, params, split, recipe, seed, f"{label}-seed{seed}")
-            classifier = params.stage_two[row.stage_two]
+            trained = f"{label}-{row.stage_one}-seed{seed}"
+            stage_one = _stage_one(planner, params, split, recipe, seed, trained)
             features = _features(planner, params, recipe, classifier, stage_one, seed)
             stage_two = planner.add(
                 "stage_two",
-                f"{label}-{row.stage_two}-seed{seed}",
+                f"{label}-{row.stage_one}-{row.stage_two}-seed{seed}",
                 StageTwoSettings(method=classifier.method, seed=seed),
                 (features, split),
                 ("longtail.stage_two", f"longtail.stage_two.{classifier.method.name}"),
             )
             runs = {run.step: run for run in (raw, split, stage_one, features, stage_two)}
-            yield Cell(method, imbalance.label, getattr(imbalance, "ratio", None), seed, runs)
+            yield Cell(method, imbalance.label, ratio, subset, seed, runs)
 
 
-def _split(planner: _Planner, params: Params, raw: Run, imbalance: Imbalance) -> Run:
+def _split(planner: _Planner, params: Params, raw: Run, imbalance: Imbalance, subset: int) -> Run:
     return planner.add(
         "split",
-        f"{params.dataset}-{imbalance.label}-{params.validation.source}-subset{params.subset_seed}",
+        f"{params.dataset}-{imbalance.label}-{params.validation.source}-subset{subset}",
         SplitSettings(
             dataset=params.dataset,
             imbalance=imbalance,
-            subset_seed=params.subset_seed,
+            subset_seed=subset,
             validation=params.validation,
         ),
         (raw,),
@@ -438,7 +444,6 @@ def _table(
     planner: _Planner, entry: str, table: Table, cells: dict[str, list[Cell]], context: dict[str, Any]
 ) -> Published:
     check(entry, table)
-    methods = [row.method for row in table.rows if row.method]
     modules = ("longtail.tables",)
     return Published(
         kind="tables",
@@ -447,7 +452,7 @@ def _table(
         settings=table,
         modules=modules,
         code=planner.code(modules),
-        cells=tuple(cell for method in dict.fromkeys(methods) for cell in cells[method]),
+        cells=_shown(table, cells),
         reads=("split", "stage_one", "features", "stage_two"),
         context={
             **context,
@@ -455,6 +460,10 @@ def _table(
         },
         suffixes=("csv", "md", "tex", "html"),
     )
+
+
+def _shown(table: Table, cells: dict[str, list[Cell]]) -> tuple[Cell, ...]:
+    return tuple(cell for method in table.methods for cell in cells[method] if table.shows(cell.ratio))
 
 
 def _printed(table: Table) -> list[Path]:
@@ -478,8 +487,6 @@ def _figure(
     context: dict[str, Any],
 ) -> Published:
     table = getattr(figure.options, "table", None)
-    rows = params.tables[table].rows if table else []
-    methods = dict.fromkeys(row.method for row in rows if row.method)
     modules = ("longtail.figures", f"longtail.figures.{figure.name}")
     return Published(
         kind="figures",
@@ -488,7 +495,7 @@ def _figure(
         settings=figure,
         modules=modules,
         code=planner.code(modules),
-        cells=tuple(cell for method in methods for cell in cells[method]),
+        cells=_shown(params.tables[table], cells) if table else (),
         reads=getattr(figure.options, "reads", ()),
         context=context,
         suffixes=("png", "svg", "pdf"),

@@ -147,6 +147,7 @@ def _draw(kind: str, planned: dict[str, Any], folder: Path) -> None:
                 method=cell["method"],
                 imbalance=cell["imbalance"],
                 ratio=cell["ratio"],
+                subset_seed=cell["subset_seed"],
                 seed=cell["seed"],
                 runs=runs,
                 info={step: store.record(path) for step, path in runs.items()},

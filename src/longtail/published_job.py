@@ -4,19 +4,24 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longtail.params import Groups, Recipe
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One method at one imbalance with one seed.
+    """One method at one imbalance with one subset and one seed.
 
     Attributes:
         method: an entry of `methods`.
         imbalance: as in the names of runs, e.g. exp100.
         ratio: largest class / smallest class; None where the profile has no such setting.
+        subset_seed: which images the imbalance left.
+        seed: of training.
         runs: finished and verified folders by step.
         info: run.json of each, by step.
     """
@@ -24,6 +29,7 @@ class Cell:
     method: str
     imbalance: str
     ratio: float | None
+    subset_seed: int
     seed: int
     runs: dict[str, Path]
     info: dict[str, dict[str, Any]]
@@ -40,6 +46,12 @@ class Cell:
     def metrics(self) -> dict[str, Any]:
         """metrics.json of stage two."""
         return dict(json.loads((self.runs["stage_two"] / "metrics.json").read_text("utf-8")))
+
+    def predictions(self) -> "dict[str, npt.NDArray[Any]]":
+        """predictions.safetensors of stage two: logits, labels and sample numbers of the test images."""
+        from safetensors.numpy import load_file
+
+        return load_file(self.runs["stage_two"] / "predictions.safetensors")
 
     def lines(self, step: str, name: str) -> list[dict[str, str]]:
         """A CSV file of a run, one dict a line."""
@@ -65,7 +77,7 @@ class PublishedJob:
         settings: `longtail.params.Table`, or the figure's own Settings.
         groups: where many ends and few begins.
         validation: by which images anything was selected, in words.
-        cells: methods in the order of the table, within each the imbalances, within each the seeds.
+        cells: methods in the order of the table, within each the imbalances, the subsets, the seeds.
         recipes: entries of `stage_one`.
         methods: entries of `methods`: {"stage_one": RECIPE, "stage_two": CLASSIFIER}.
         folder: where the files are written.

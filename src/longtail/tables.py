@@ -7,13 +7,9 @@ runs give the same bytes.
 import csv
 import io
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from typing import TYPE_CHECKING, Any
 
 from longtail import printed
 from longtail.errors import UserError
@@ -22,10 +18,13 @@ from longtail.printed import Printed
 from longtail.published_job import Cell, PublishedJob
 from longtail.settings import settings_of
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 GROUPS = ("many", "medium", "few")
 NOT_APPLICABLE = "n/a"
 COMPLETE = "complete training set"  # what a classifier learnt from that reads all training images
-SAME_IN_A_TABLE = ("precision", "device", "torch version")
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Ours:
-    """A method at one imbalance, over its seeds.
+    """A method at one imbalance, over its subsets and seeds.
 
     Attributes:
         groups: accuracy by group of classes; None where a group has no class.
@@ -66,7 +65,23 @@ class Ours:
 
     def facts(self, what: str) -> list[str]:
         """What stage one's run.json says of precision, device or torch version, each value once."""
-        return sorted({_fact(cell, "stage_one", what) for cell in self.cells})
+        return sorted({fact(cell, "stage_one", what) for cell in self.cells})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row's accuracy minus that of the table's reference row, in points.
+
+    Attributes:
+        low, high: bounds of its 95 % interval (`longtail.bootstrap`).
+        over: what the interval resamples.
+    """
+
+    reference: str
+    mean: float
+    low: float
+    high: float
+    over: str
 
 
 @dataclass(frozen=True)
@@ -76,13 +91,34 @@ class Line:
     Attributes:
         imbalance: as tables say it, e.g. `ratio 100`.
         ours: None where the row is not built.
+        linear: the row's second method, whose accuracy is the column `linear`; None where it has none.
         printed: what the paper prints, by quantity; empty where it prints nothing for this dataset.
+        versus: None for the reference row itself, and where one of the two is not built.
     """
 
     row: Row
     imbalance: str
     ours: Ours | None
+    linear: Ours | None
     printed: dict[str, Printed]
+    versus: Difference | None = None
+
+    @property
+    def built(self) -> list[Ours]:
+        """Both of our numbers, as far as they are there."""
+        return [ours for ours in (self.ours, self.linear) if ours]
+
+    def value(self, quantity: str) -> Seeds | None:
+        """Our number of a column; None where it is not built or not applicable."""
+        if quantity == "linear":
+            return self.linear.accuracy if self.linear else None
+        if self.ours is None:
+            return None
+        return self.ours.accuracy if quantity == "accuracy" else self.ours.groups[quantity]
+
+    def is_built(self, quantity: str) -> bool:
+        """Whether the method of a column is built."""
+        return (self.linear if quantity == "linear" else self.ours) is not None
 
 
 def compute(job: PublishedJob) -> None:
@@ -91,14 +127,17 @@ def compute(job: PublishedJob) -> None:
     Raises:
         UserError: as `check` does.
     """
+    from longtail.table_pages import rendered  # imports this module
+
     lines = rows(job)
-    (job.folder / f"{job.name}.csv").write_text(tidy(lines, job.validation), "utf-8", newline="\n")
+    stem = job.name.rpartition("/")[2]
+    (job.folder / f"{stem}.csv").write_text(tidy(lines, job.validation), "utf-8", newline="\n")
     for suffix, text in rendered(job, lines).items():
-        (job.folder / f"{job.name}.{suffix}").write_text(text, "utf-8", newline="\n")
+        (job.folder / f"{stem}.{suffix}").write_text(text, "utf-8", newline="\n")
 
 
 def check(name: str, table: Table) -> None:
-    """Check that no row stands twice, and that every row has a method or a printed number.
+    """Check that no row stands twice, that every row has something to show, and that `against` is a row.
 
     Raises:
         UserError: naming the row, and the labels that the paper has.
@@ -108,12 +147,27 @@ def check(name: str, table: Table) -> None:
     for index, (row, place) in enumerate(zip(table.rows, named, strict=True)):
         if place in named[:index]:
             raise UserError(f"tables.{name}.rows[{index}]: {': '.join(place)} stands in the table already")
-        if row.method is None and not (row.printed and place in known):
+        if row.method is None and row.linear is None and not (row.printed and place in known):
             labels = ", ".join(sorted(": ".join(pair) for pair in known)) or "no label"
             raise UserError(
                 f"tables.{name}.rows[{index}]: {': '.join(place)} has no method and is not printed in "
                 f"{table.printed or 'a paper'}, which has {labels}"
             )
+    if table.against is not None and table.against not in (row.label for row in table.rows):
+        labels = ", ".join(dict.fromkeys(row.label for row in table.rows))
+        raise UserError(f"tables.{name}.against: {table.against!r} is not the label of a row: {labels}")
+    for section in dict.fromkeys(row.section for row in table.rows):
+        _reference(name, table, section)
+
+
+def _reference(name: str, table: Table, section: str) -> Row | None:
+    """The row that `against` means in a section: its own of that label, else the only one of the table."""
+    found = [row for row in table.rows if row.label == table.against]
+    own = [row for row in found if row.section == section]
+    if len(own or found) > 1:
+        sections = ", ".join(row.section for row in found)
+        raise UserError(f"tables.{name}.against: {table.against!r} stands in {sections}, not in {section}")
+    return next(iter(own or found), None)
 
 
 def _printed(table: Table) -> list[Printed]:
@@ -128,28 +182,77 @@ def rows(job: PublishedJob) -> list[Line]:
     """
     table: Table = job.settings
     check(job.name, table)
-    numbers = [line for line in _printed(table) if line.dataset == job.dataset]
+    numbers = [line for line in _printed(table) if line.dataset == job.dataset and table.shows(line.ratio)]
     imbalances = {cell.imbalance_words: cell.ratio for cell in job.cells}
     if not imbalances:  # no row is built yet
         imbalances = {f"ratio {line.ratio:g}": line.ratio for line in numbers}
+    measured: dict[tuple[str, str], list[Cell]] = {}
+    for cell in job.cells:
+        measured.setdefault((cell.method, cell.imbalance_words), []).append(cell)
+    ours = {key: _ours(job, cells) for key, cells in measured.items()}
     result = []
     for row in table.rows:
         own = [
             line for line in numbers if row.printed and (line.section, line.label) == (row.section, row.label)
         ]
         for imbalance, ratio in imbalances.items():
-            cells = [
-                cell for cell in job.cells if (cell.method, cell.imbalance_words) == (row.method, imbalance)
-            ]
             result.append(
                 Line(
                     row=row,
                     imbalance=imbalance,
-                    ours=_ours(job, cells) if cells else None,
+                    ours=ours.get((row.method or "", imbalance)),
+                    linear=ours.get((row.linear or "", imbalance)),
                     printed={line.quantity: line for line in own if line.ratio == ratio},
+                    versus=_versus(job, row, imbalance, measured),
                 )
             )
     return result
+
+
+def main_quantity(table: Table) -> str:
+    """What the differences to a reference row are of: accuracy, or linear in a table of nothing else."""
+    return "linear" if table.columns and set(table.columns) == {"linear"} else "accuracy"
+
+
+def _versus(
+    job: PublishedJob, row: Row, imbalance: str, measured: dict[tuple[str, str], list[Cell]]
+) -> Difference | None:
+    from longtail import bootstrap  # imports numpy
+
+    table: Table = job.settings
+    reference = _reference(job.name, table, row.section)
+    if reference is None or reference == row:
+        return None
+    linear = main_quantity(table) == "linear"
+    names = [(item.linear if linear else item.method) or "" for item in (row, reference)]
+    first, second = ((measured.get((name, imbalance))) for name in names)
+    if not first or not second:
+        return None
+    differences = _correct(first) - _correct(second)
+    subsets = len({cell.subset_seed for cell in first})
+    low, high = bootstrap.interval(differences.reshape(subsets, -1, differences.shape[1]))
+    resampled = ["subsets"] * (subsets > 1) + ["seeds"] * (len(first) > subsets) + ["test images"]
+    return Difference(
+        reference=reference.label,
+        mean=100 * float(differences.mean()),
+        low=100 * low,
+        high=100 * high,
+        over=" and ".join(resampled),
+    )
+
+
+def _correct(cells: Sequence[Cell]) -> "npt.NDArray[np.int8]":
+    """Whether each test image is classified rightly, a row a run, the images in one order."""
+    import numpy as np
+
+    found = [cell.predictions() for cell in cells]
+    order = [run["samples"].argsort(kind="stable") for run in found]
+    return np.stack(
+        [
+            (run["logits"].argmax(1) == run["labels"])[ordered]
+            for run, ordered in zip(found, order, strict=True)
+        ]
+    ).astype(np.int8)
 
 
 def _ours(job: PublishedJob, cells: list[Cell]) -> Ours:
@@ -195,14 +298,16 @@ def _said(cell: Cell, what: str) -> Any:
     return getattr(settings, what, "")
 
 
-def _fact(cell: Cell, step: str, what: str) -> str:
+def fact(cell: Cell, step: str, what: str) -> str:
+    """What run.json of a step says of precision, device or torch version."""
     return cell.package(step, "torch") if what == "torch version" else cell.fact(step, what)
 
 
-def difference(line: Line) -> float | None:
+def difference(line: Line, quantity: str = "accuracy") -> float | None:
     """Ours minus printed, in points; None where one of them is missing."""
-    value = line.printed["accuracy"].value if "accuracy" in line.printed else None
-    return None if value is None or line.ours is None else line.ours.accuracy.mean - value
+    value = line.printed[quantity].value if quantity in line.printed else None
+    ours = line.value(quantity)
+    return None if value is None or ours is None else ours.mean - value
 
 
 def length(recipe: Recipe) -> str:
@@ -227,21 +332,25 @@ def augmentation(recipe: Recipe) -> str:
     return " + ".join(step for step, on in steps.items() if on) or "none"
 
 
-# --- the tidy table ---------------------------------------------------------------------------------------
-
-
 def tidy(lines: Sequence[Line], validation: str) -> str:
     """The table as CSV, a line a row and imbalance; accuracies and errors in percent, two decimals.
 
-    Where the paper prints accuracies by group, columns with these stand at the end; where a classifier
-    learnt from the complete training set, a column that says so of each row.
+    Columns of what only some tables have (a linear column, a reference row, printed groups) stand at the end.
     """
     by_group = [name for name in GROUPS if any(name in line.printed for line in lines)]
-    records = [_record(line, validation) | _printed_groups(line, by_group) for line in lines]
-    if any(line.ours and line.ours.whole for line in lines):
-        for line, record in zip(lines, records, strict=True):
-            data = COMPLETE if line.ours and line.ours.whole else "long-tailed training set"
-            record["classifier_data"] = data if line.ours else ""
+    linear = any(line.row.linear or "linear" in line.printed for line in lines)
+    against = any(line.versus for line in lines)
+    whole = any(line.ours and line.ours.whole for line in lines)
+    records = [
+        {
+            **_record(line, validation),
+            **({"classifier_data": _data(line)} if whole else {}),
+            **(_linear(line) if linear else {}),
+            **(_against(line.versus) if against else {}),
+            **{f"printed_{name}": _text(line.printed.get(name)) for name in by_group},
+        }
+        for line in lines
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(records[0]) if records else [], lineterminator="\n")
     writer.writeheader()
@@ -250,265 +359,76 @@ def tidy(lines: Sequence[Line], validation: str) -> str:
 
 
 def _record(line: Line, validation: str) -> dict[str, str]:
-    ours, accuracy = line.ours, line.printed.get("accuracy")
+    ours, built = line.ours, line.built
+    cells = built[0].cells if built else ()
     return {
         "section": line.row.section,
         "method": line.row.label,
         "imbalance_ratio": line.imbalance.removeprefix("ratio "),
-        "mean": _number(ours.accuracy.mean) if ours else "",
-        "standard_deviation": _number(ours.accuracy.spread) if ours else "",
-        "seeds": str(len(ours.cells)) if ours else "0",
-        "printed": accuracy.text if accuracy and accuracy.value is not None else "",
-        "difference": _number(difference(line)),
-        "selection_split": _selection(ours, validation) if ours else "",
-        **{name: _mean(ours.groups[name]) if ours else "" for name in GROUPS},
-        "expected_calibration_error": _mean(ours.calibration_error) if ours else "",
-        "augmentation": augmentation(ours.recipe) if ours else "",
-        "stage_one_length": length(ours.recipe) if ours else "",
-        "precision": " + ".join(ours.facts("precision")) if ours else "",
-        "hardware": " + ".join(ours.facts("device")) if ours else "",
+        "mean": number(ours.accuracy.mean) if ours else "",
+        "standard_deviation": number(ours.accuracy.spread) if ours else "",
+        "seeds": str(len({cell.seed for cell in cells})),
+        "printed": _text(line.printed.get("accuracy")),
+        "difference": number(difference(line)),
+        "selection_split": selection(line, validation),
+        **{name: mean(ours.groups[name]) if ours else "" for name in GROUPS},
+        **{f"standard_deviation_{name}": _spread(ours.groups[name]) if ours else "" for name in GROUPS},
+        "expected_calibration_error": mean(ours.calibration_error) if ours else "",
+        "subset_seeds": str(len({cell.subset_seed for cell in cells})),
+        "augmentation": augmentation(built[0].recipe) if built else "",
+        "stage_one_length": length(built[0].recipe) if built else "",
+        "precision": " + ".join(built[0].facts("precision")) if built else "",
+        "hardware": " + ".join(built[0].facts("device")) if built else "",
     }
 
 
-def _printed_groups(line: Line, names: Iterable[str]) -> dict[str, str]:
-    return {f"printed_{name}": line.printed[name].text if name in line.printed else "" for name in names}
+def _data(line: Line) -> str:
+    """What the classifier of the accuracy columns learnt from."""
+    if line.ours is None:
+        return ""
+    return COMPLETE if line.ours.whole else "long-tailed training set"
 
 
-def _selection(ours: Ours, validation: str) -> str:
-    return f"{validation}: {ours.selected}" if ours.selected else "none"
+def _linear(line: Line) -> dict[str, str]:
+    return {
+        "linear": number(line.linear.accuracy.mean) if line.linear else "",
+        "standard_deviation_linear": number(line.linear.accuracy.spread) if line.linear else "",
+        "printed_linear": _text(line.printed.get("linear")),
+        "difference_linear": number(difference(line, "linear")),
+    }
 
 
-def _number(value: float | None, decimals: int = 2) -> str:
+def _against(versus: Difference | None) -> dict[str, str]:
+    return {
+        "against": versus.reference if versus else "",
+        "difference_to_it": number(versus.mean) if versus else "",
+        "interval_low": number(versus.low) if versus else "",
+        "interval_high": number(versus.high) if versus else "",
+        "interval_over": versus.over if versus else "",
+    }
+
+
+def _text(found: Printed | None) -> str:
+    return found.text if found and found.value is not None else ""
+
+
+def selection(line: Line, validation: str) -> str:
+    """By which images something was selected, and what; none where nothing was."""
+    if not line.built:
+        return ""
+    chosen = list(dict.fromkeys(ours.selected for ours in line.built if ours.selected))
+    return f"{validation}: {', '.join(chosen)}" if chosen else "none"
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    """A number as a table prints it, without -0; "" for none."""
     return "" if value is None else f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
-def _mean(seeds: Seeds | None, decimals: int = 2) -> str:
-    return NOT_APPLICABLE if seeds is None else _number(seeds.mean, decimals)
+def mean(seeds: Seeds | None, decimals: int = 2) -> str:
+    """The mean, or that there is nothing to have one of."""
+    return NOT_APPLICABLE if seeds is None else number(seeds.mean, decimals)
 
 
-# --- the rendered tables ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: what stands over it, and whether the numbers are a paper's."""
-
-    imbalance: str
-    quantity: str
-    printed: bool
-
-
-@dataclass(frozen=True)
-class Block:
-    """A part of the table with its own head.
-
-    Attributes:
-        spans: imbalances with the number of columns that they stand over.
-        sections: (section, [(label, a text a column)]).
-    """
-
-    title: str
-    columns: list[Column]
-    spans: list[tuple[str, int]]
-    sections: list[tuple[str, list[tuple[str, list[str]]]]]
-
-
-def rendered(job: PublishedJob, lines: Sequence[Line]) -> dict[str, str]:
-    """The table in the paper's layout, by suffix: md, tex (to be \\input), html (self-contained)."""
-    blocks = [_block("Top-1 accuracy in percent", ("accuracy",), lines)]
-    with_groups = [line for line in lines if line.ours or any(name in line.printed for name in GROUPS)]
-    if with_groups:
-        title = f"The same by training images a class: {', '.join(job.group_words().values())}"
-        blocks.append(_block(title, GROUPS, with_groups))
-    view = {
-        "name": job.name,
-        "caption": job.settings.caption,
-        "dataset": job.dataset,
-        "blocks": blocks,
-        "notes": notes(job, lines),
-        "warnings": warnings(lines),
-    }
-    return {
-        suffix: _environment(escape).get_template(f"table.{suffix}").render(view).rstrip() + "\n"
-        for suffix, escape in (("md", _escape_md), ("tex", _escape_tex), ("html", None))
-    }
-
-
-def _environment(escape: Callable[[str], str] | None) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("longtail"),
-        autoescape=escape is None,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        # delimiters that LaTeX leaves alone, for all three
-        block_start_string="<%",
-        block_end_string="%>",
-        variable_start_string="<<",
-        variable_end_string=">>",
-        comment_start_string="<#",
-        comment_end_string="#>",
-        finalize=None if escape is None else partial(_finalize, escape),
-    )
-    return environment
-
-
-def _finalize(escape: Callable[[str], str], value: object) -> object:
-    return escape(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _block(title: str, quantities: Sequence[str], lines: Sequence[Line]) -> Block:
-    imbalances = list(dict.fromkeys(line.imbalance for line in lines))
-    columns = []
-    for imbalance in imbalances:
-        for quantity in quantities:
-            columns.append(Column(imbalance, quantity, printed=False))
-            if any(quantity in line.printed for line in lines):
-                columns.append(Column(imbalance, quantity, printed=True))
-    sections: dict[str, dict[str, list[Line]]] = {}
-    for line in lines:
-        sections.setdefault(line.row.section, {}).setdefault(line.row.label, []).append(line)
-    return Block(
-        title=title,
-        columns=columns,
-        spans=[(name, sum(column.imbalance == name for column in columns)) for name in imbalances],
-        sections=[
-            (section, [(label, [_text(own, column) for column in columns]) for label, own in labels.items()])
-            for section, labels in sections.items()
-        ],
-    )
-
-
-def _text(lines: Sequence[Line], column: Column) -> str:
-    for line in lines:
-        if line.imbalance == column.imbalance:
-            if column.printed:
-                return line.printed[column.quantity].text if column.quantity in line.printed else ""
-            return _our_text(line.ours, column.quantity) if line.ours else ""
-    return ""
-
-
-def _our_text(ours: Ours, quantity: str) -> str:
-    if quantity != "accuracy":
-        return _mean(ours.groups[quantity], 1)
-    spread = "" if ours.accuracy.spread is None else f" ± {_number(ours.accuracy.spread, 1)}"
-    return f"{_number(ours.accuracy.mean, 1)}{spread} ({len(ours.accuracy.values)})"
-
-
-def notes(job: PublishedJob, lines: Sequence[Line]) -> list[str]:
-    """What a reader has to know to compare the numbers."""
-    built = [(line.row.label, line.ours) for line in lines if line.ours]
-    given = [number for line in lines for number in line.printed.values()]
-    result = []
-    if built:
-        seeds = sorted({cell.seed for _, ours in built for cell in ours.cells})
-        whole = dict.fromkeys(label for label, ours in built if ours.whole)
-        chosen = _by_value((label, ours.selected) for label, ours in built if ours.selected)
-        result += [
-            "Ours: top-1 accuracy on the test set in percent, after the last epoch; mean ± sample standard "
-            "deviation over seeds (number of seeds). No ± where there is one seed.",
-            f"Seeds: {', '.join(str(seed) for seed in seeds)}.",
-            f"Selection split: {job.validation}; it chose {chosen}; nothing in the other rows."
-            if chosen
-            else "Selection split: none; no row chose anything by validation images.",
-            *(
-                [
-                    f"Not a long-tailed result: {', '.join(whole)} trained a classifier on the {COMPLETE}, "
-                    "images that the imbalance left out included; the features did not see these."
-                ]
-                if whole
-                else []
-            ),
-            f"Schedule of stage one: {_by_value((label, _schedule(ours.recipe)) for label, ours in built)}.",
-            f"Augmentation: {_by_value((label, augmentation(ours.recipe)) for label, ours in built)}.",
-            *_groups(job, lines),
-            f"Hardware: {_by_value((label, ' + '.join(ours.facts('device'))) for label, ours in built)}; "
-            f"precision {_by_value((label, ' + '.join(ours.facts('precision'))) for label, ours in built)}; "
-            f"torch {_by_value((label, ' + '.join(ours.facts('torch version'))) for label, ours in built)}.",
-        ]
-    if given:
-        sources = dict.fromkeys(number.source for number in given)
-        result.append(
-            f"Printed, in italics: {'; '.join(sources)}; - where the paper gives no number. "
-            "The difference (in the CSV) is ours - printed; it compares methods only at the same schedule "
-            "and augmentation."
-        )
-        shown = {line.row.label for line in lines if line.printed}
-        own = [label for label in dict.fromkeys(label for label, _ in built) if label not in shown]
-        if own:
-            result.append(f"Not in the paper's table: {', '.join(own)}.")
-    missing = list(dict.fromkeys(line.row.label for line in lines if line.row.method is None))
-    if missing:
-        result.append(f"Not run by us: {', '.join(missing)}.")
-    return result
-
-
-def _schedule(recipe: Recipe) -> str:
-    return f"{length(recipe)} at batch size {recipe.batch_size}"
-
-
-def _groups(job: PublishedJob, lines: Sequence[Line]) -> list[str]:
-    numbers: dict[str, str] = {}
-    for line in lines:
-        if line.ours and line.imbalance not in numbers:
-            groups = [job.group(count) for count in line.ours.cells[0].class_counts()]
-            numbers[line.imbalance] = "/".join(str(groups.count(name)) for name in GROUPS)
-    listed = ", ".join(f"{imbalance}: {number}" for imbalance, number in numbers.items())
-    return [
-        f"Groups by training images a class: {', '.join(job.group_words().values())}; "
-        f"number of classes in each: {listed}. {NOT_APPLICABLE}: no class in the group."
-    ]
-
-
-def _by_value(items: Iterable[tuple[str, str]]) -> str:
-    """`VALUE` where all labels share it, else `VALUE (LABEL, LABEL); VALUE (LABEL)`."""
-    labels: dict[str, list[str]] = {}
-    for label, value in items:
-        known = labels.setdefault(value, [])
-        if label not in known:
-            known.append(label)
-    if len(labels) == 1 and not any("," in value for value in labels):
-        return next(iter(labels))
-    return "; ".join(f"{value} ({', '.join(names)})" for value, names in labels.items())
-
-
-def warnings(lines: Sequence[Line]) -> list[str]:
-    """One line for each of precision, device and torch version in which runs of one step differ."""
-    cells = [cell for line in lines if line.ours for cell in line.ours.cells]
-    result = []
-    for what in SAME_IN_A_TABLE:
-        for step in ("stage_one", "stage_two"):
-            values = sorted({_fact(cell, step, what) for cell in cells})
-            if len(values) > 1:
-                where = step.replace("_", " ")
-                result.append(f"The runs of this table differ in {what} ({where}): {', '.join(values)}.")
-                break
-    return result
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"$<$",
-    ">": r"$>$",
-    "±": r"$\pm$",
-}
-
-
-def _escape_tex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return "".join(_TEX.get(character, character) for character in text)
-
-
-def _escape_md(text: str) -> str:
-    """Text that Markdown prints as it is; `n/a` and numbers stay readable."""
-    return "".join(f"\\{character}" if character in "\\`*_|<>[]" else character for character in text)
+def _spread(seeds: Seeds | None) -> str:
+    return NOT_APPLICABLE if seeds is None else number(seeds.spread)
