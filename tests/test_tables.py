@@ -343,12 +343,6 @@ def test_subsets_and_seeds_are_both_averaged_over_and_counted(tmp_path):
     assert "Runs: training seeds 0, 1, 2 on each subset of seeds 0, 1." in text
 
 
-def test_what_a_classifier_wants_said_stands_under_the_table(tmp_path, monkeypatch):
-    crt = settings_of("stage_two", "crt")
-    monkeypatch.setattr(crt, "marks", "it looks at the test set", raising=False)
-    assert "- cRT: it looks at the test set." in written(made.job(tmp_path, made.table(), seeds=(0,)))["md"]
-
-
 def test_notes_of_the_settings_stand_last(tmp_path):
     text = written(made.job(tmp_path, made.table(notes=["A 100 % sure note."]), seeds=(0,)))
     assert text["md"].endswith("- A 100 % sure note.\n")

@@ -352,6 +352,15 @@ class Groups(Settings):
         return self
 
 
+def _swept_key(value: str) -> str:
+    if not re.fullmatch(r"stage_(one|two)(\.[a-z0-9_]+)+", value):
+        raise ValueError("a key of a grid begins with stage_one. or stage_two., e.g. stage_one.loss.gamma.b")
+    return value
+
+
+SweptKey = Annotated[str, BeforeValidator(_swept_key)]
+
+
 class Row(Settings):
     """A row of a table: a method of ours, a printed row, or both."""
 
@@ -360,6 +369,7 @@ class Row(Settings):
     method: str | None = None
     linear: str | None = None  # the method whose accuracy is the column `linear`
     printed: bool = True  # whether the printed row of this label stands beside it
+    values: dict[str, str] = Field({})  # columns of the CSV that tell the rows apart, e.g. of a sweep
 
 
 Column = Literal["accuracy", "many", "medium", "few", "linear"]
@@ -405,6 +415,16 @@ class Table(Settings):
         return self.ratios is None or ratio in self.ratios
 
 
+class Sweep(Settings):
+    """A grid over keys of a method's entries (longtail.sweeps)."""
+
+    method: str
+    # values by key, e.g. stage_one.loss.gamma.b or stage_two.k: of the method's recipe or classifier
+    grid: dict[SweptKey, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
+    ratio: float | None = None  # null: 100 if it is there, else the first
+    caption: str = ""
+
+
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
@@ -430,6 +450,7 @@ class Params(Settings):
     methods: dict[str, MethodRow]
     tables: dict[EntryName, Table] = Field({})
     figures: dict[EntryName, Figure] = Field({})
+    sweeps: dict[EntryName, Sweep] = Field({})
 
     @model_validator(mode="before")
     @classmethod
@@ -476,6 +497,12 @@ class Params(Settings):
                     f"tables.{name}.ratios",
                     f"{unknown[0]:g} is not one of imbalance.ratios: {', '.join(f'{r:g}' for r in known)}",
                 )
+        for name, sweep in self.sweeps.items():
+            if sweep.method not in self.methods:
+                raise MisplacedError(
+                    f"sweeps.{name}.method",
+                    f"{sweep.method!r} is not an entry of methods: {', '.join(self.methods)}",
+                )
         for name, figure in self.figures.items():
             table_name = getattr(figure.options, "table", None)
             if table_name is not None and table_name not in self.tables:
@@ -510,7 +537,7 @@ class Params(Settings):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise UserError(f"{source}: {'; '.join(_lines(error))}") from None
+            raise UserError(f"{source}: {'; '.join(error_lines(error))}") from None
 
 
 class MisplacedError(ValueError):
@@ -568,14 +595,14 @@ def _twice(node: yaml.MappingNode, keys: list[str]) -> None:
     raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} given twice", node.start_mark)
 
 
-def _lines(error: ValidationError, prefix: tuple[Any, ...] = ()) -> list[str]:
+def error_lines(error: ValidationError, prefix: tuple[Any, ...] = ()) -> list[str]:
     """One `key.path: what is wrong, what is allowed` for each error."""
     lines: list[str] = []
     for item in error.errors():
         where = prefix + item["loc"]
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, ValidationError):
-            lines.extend(_lines(cause, where))
+            lines.extend(error_lines(cause, where))
         elif isinstance(cause, MisplacedError):
             lines.append(f"{cause.path}: {cause}")
         else:

@@ -34,6 +34,7 @@ from longtail.params import (
 )
 from longtail.settings import PACKAGE, Settings, plain
 from longtail.store import write_json
+from longtail.sweeps import expanded
 from longtail.tables import check
 
 STEPS = ("acquire", "split", "stage_one", "features", "stage_two")
@@ -331,7 +332,7 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
         root: the project's folder, which has workflow/adopted.csv.
     """
     name = settings_name(Path(source))
-    if name in (*STEPS, "figures", "splits", "report"):
+    if name in (*STEPS, "figures", "splits", "sweeps", "report"):
         raise UserError(f"{source}: its runs would stand in results/{name}, which has another use; rename it")
     if "report" in params.tables:
         raise UserError(f"{source}: tables.report: results/report.html is the workflow's report; rename it")
@@ -341,6 +342,15 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
     raw = planner.acquire(
         AcquireSettings(dataset=params.dataset, root=params.data.root or RAW, download=params.data.download)
     )
+    for part in (params, *expanded(params)):
+        _publish(planner, part, raw)
+    if result.published():
+        result.report["report"] = _report(planner, result)
+    return result
+
+
+def _publish(planner: _Planner, params: Params, raw: Run) -> None:
+    """The tables and figures of settings, and the runs that they need."""
     cells = {
         method: list(_cells(planner, params, raw, method, params.methods[method]))
         for method in params.methods
@@ -353,12 +363,9 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
         "methods": params.methods,
     }
     for entry, table in params.tables.items():
-        result.tables[entry] = _table(planner, entry, table, cells, context)
+        planner.plan.tables[entry] = _table(planner, entry, table, cells, context)
     for entry, figure in params.figures.items():
-        result.figures[entry] = _figure(planner, entry, figure, params, cells, context)
-    if result.published():
-        result.report["report"] = _report(planner, result)
-    return result
+        planner.plan.figures[entry] = _figure(planner, entry, figure, params, cells, context)
 
 
 def _cells(planner: _Planner, params: Params, raw: Run, method: str, row: MethodRow) -> Iterator[Cell]:

@@ -114,7 +114,7 @@ def execute(kind: str, name: str, identity: str) -> None:
     outputs = [Path(output) for output in planned["outputs"]]
     target = outputs[0].parent
     target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target, prefix=f".{name}.") as temporary:
+    with tempfile.TemporaryDirectory(dir=target, prefix=f".{outputs[0].stem}.") as temporary:
         folder = Path(temporary)
         if kind == "report":
             _report(planned, folder / outputs[0].name)
@@ -122,7 +122,7 @@ def execute(kind: str, name: str, identity: str) -> None:
             _draw(kind, planned, folder)
         same_code(planned)
         hashes = {output.name: file_digest(folder / output.name) for output in outputs}
-        record = target / f"{name}.identity.json"
+        record = target / f"{outputs[0].stem}.identity.json"
         record.unlink(missing_ok=True)
         for output in outputs:
             (folder / output.name).replace(output)

@@ -47,6 +47,11 @@ class Cell:
         """metrics.json of stage two."""
         return dict(json.loads((self.runs["stage_two"] / "metrics.json").read_text("utf-8")))
 
+    def validation(self) -> float | None:
+        """Stage two's mean accuracy of the classes on validation images, a share; None without any."""
+        found = self.metrics().get("validation", {}).get("selection_accuracy")
+        return None if found is None else float(found)
+
     def predictions(self) -> "dict[str, npt.NDArray[Any]]":
         """predictions.safetensors of stage two: logits, labels and sample numbers of the test images."""
         from safetensors.numpy import load_file

@@ -51,6 +51,7 @@ class Ours:
     Attributes:
         groups: accuracy by group of classes; None where a group has no class.
         calibration_error: expected calibration error, None where there was no image to measure it on.
+        validation: mean accuracy of the classes on validation images, None without any.
         selected: what the validation images chose, "" if they chose nothing.
         whole: whether stage two learnt from the complete, balanced training set.
     """
@@ -58,6 +59,7 @@ class Ours:
     accuracy: Seeds
     groups: dict[str, Seeds | None]
     calibration_error: Seeds | None
+    validation: Seeds | None
     selected: str
     whole: bool
     recipe: Recipe
@@ -276,6 +278,7 @@ def _ours(job: PublishedJob, cells: list[Cell]) -> Ours:
         accuracy=accuracy,
         groups={name: _seeds(found[name] for found in groups) for name in GROUPS},
         calibration_error=_seeds(found["expected_calibration_error"] for found in measured),
+        validation=_seeds(cell.validation() for cell in cells),
         selected=str(_said(cells[0], "selects")),
         whole=_said(cells[0], "reads") == "whole",
         recipe=job.recipes[job.methods[cells[0].method]["stage_one"]],
@@ -335,15 +338,18 @@ def augmentation(recipe: Recipe) -> str:
 def tidy(lines: Sequence[Line], validation: str) -> str:
     """The table as CSV, a line a row and imbalance; accuracies and errors in percent, two decimals.
 
-    Columns of what only some tables have (a linear column, a reference row, printed groups) stand at the end.
+    Columns of what only some tables have (values of a sweep, a linear column, a reference row, printed
+    groups) stand at the end.
     """
     by_group = [name for name in GROUPS if any(name in line.printed for line in lines)]
     linear = any(line.row.linear or "linear" in line.printed for line in lines)
     against = any(line.versus for line in lines)
+    keys = dict.fromkeys(key for line in lines for key in line.row.values)
     whole = any(line.ours and line.ours.whole for line in lines)
     records = [
         {
             **_record(line, validation),
+            **{key: line.row.values.get(key, "") for key in keys},
             **({"classifier_data": _data(line)} if whole else {}),
             **(_linear(line) if linear else {}),
             **(_against(line.versus) if against else {}),
@@ -374,6 +380,8 @@ def _record(line: Line, validation: str) -> dict[str, str]:
         **{name: mean(ours.groups[name]) if ours else "" for name in GROUPS},
         **{f"standard_deviation_{name}": _spread(ours.groups[name]) if ours else "" for name in GROUPS},
         "expected_calibration_error": mean(ours.calibration_error) if ours else "",
+        "validation": mean(ours.validation) if ours else "",
+        "standard_deviation_validation": _spread(ours.validation) if ours else "",
         "subset_seeds": str(len({cell.subset_seed for cell in cells})),
         "augmentation": augmentation(built[0].recipe) if built else "",
         "stage_one_length": length(built[0].recipe) if built else "",

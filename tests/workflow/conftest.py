@@ -54,6 +54,8 @@ tables:
       - {section: Augmentation, label: GLAG, method: GLAG}
 figures:
   gamma: {}
+sweeps:
+  k: {method: GLAG, grid: {stage_two.k: [2]}}
 """
 
 

@@ -126,7 +126,7 @@ def at_ratio(job: PublishedJob, ratio: float | None) -> list[Cell]:
 
 
 def by_method(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """The cells of each method, one a seed."""
+    """The cells of each method, one a subset and seed."""
     result: dict[str, list[Cell]] = {}
     for cell in cells:
         result.setdefault(cell.method, []).append(cell)
@@ -139,9 +139,10 @@ def seeds_words(seeds: int) -> str:
 
 
 def heading(job: PublishedJob, cells: Sequence[Cell]) -> str:
-    """What was measured, for the first line of a title: dataset, imbalance, number of seeds."""
-    seeds = len({cell.seed for cell in cells})
-    return f"{job.dataset}, {cells[0].imbalance_words}, {seeds_words(seeds)}"
+    """What was measured, for the first line of a title: dataset, imbalance, number of seeds and subsets."""
+    seeds, subsets = len({cell.seed for cell in cells}), len({cell.subset_seed for cell in cells})
+    each = f" on each of {subsets} subsets" if subsets > 1 else ""
+    return f"{job.dataset}, {cells[0].imbalance_words}, {seeds_words(seeds)}{each}"
 
 
 def thresholds(job: PublishedJob) -> tuple[float, float]:

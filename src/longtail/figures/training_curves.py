@@ -23,15 +23,16 @@ class Settings(BaseSettings):
 def draw(job: PublishedJob) -> Figure:
     """Two panels, loss and accuracy; a line is the mean over seeds, its band the standard deviation."""
     cells = at_ratio(job, job.settings.ratio)
-    recipes: dict[str, dict[int, Cell]] = {}
+    recipes: dict[str, dict[tuple[int, int], Cell]] = {}
     for cell in cells:
-        recipes.setdefault(job.methods[cell.method]["stage_one"], {})[cell.seed] = cell
+        recipes.setdefault(job.methods[cell.method]["stage_one"], {})[cell.subset_seed, cell.seed] = cell
     styles = recipe_styles(job)
     figure = Figure(figsize=(8.6, 3.9))
     loss, accuracy = figure.subplots(1, 2)
+    subsets = len({cell.subset_seed for cell in cells})
     for name, seeds in recipes.items():
         histories = [cell.lines("stage_one", "history.csv") for cell in seeds.values()]
-        label = f"{name} ({seeds_words(len(histories))})"
+        label = f"{name} ({seeds_words(len(histories)) if subsets == 1 else f'{len(histories)} runs'})"
         _line(loss, histories, "train_loss", 1, styles[name], label)
         _line(accuracy, histories, "test_accuracy", 100, styles[name], label)
     loss.set_ylabel("training loss (each recipe's own)")
