@@ -21,6 +21,8 @@ METHODS = {
     "CE + cRT": {"stage_one": "ce", "stage_two": "crt"},
     "GLAG": {"stage_one": "graloss", "stage_two": "afg"},
 }
+# beside them, for figures: what they need is in no other made-up run
+EXTRA = {"CE + tau": {"stage_one": "ce", "stage_two": "tau_normalisation"}}
 ROWS = [
     {"section": "End-to-end training", "label": "Cross-entropy", "method": "CE"},
     {"section": "End-to-end training", "label": "GraLoss", "method": "GraLoss"},
@@ -30,7 +32,7 @@ ROWS = [
     {"section": "Decoupled training", "label": "BBN"},
     {"section": "Data augmentation", "label": "GLAG", "method": "GLAG"},
 ]
-GAIN = {"ce": 0.0, "graloss": 0.05, "joint": 0.0, "crt": 0.08, "afg": 0.12}
+GAIN = {"ce": 0.0, "graloss": 0.05, "joint": 0.0, "tau_normalisation": 0.06, "crt": 0.08, "afg": 0.12}
 EPOCHS = 40
 
 
@@ -51,6 +53,7 @@ def job(folder: Path, settings: Any, kind: str = "table", **changes: Any) -> Pub
     methods, facts = changes.pop("only", METHODS), changes.pop("facts", {})
     size = changes.pop("size", {})
     subsets = changes.pop("subsets", (0,))
+    files = {name: changes.pop(name, name == "predictions") for name in ("predictions", "features")}
     known: dict[str, Any] = {
         "name": kind if kind != "table" else "table2",
         "kind": kind,
@@ -59,7 +62,7 @@ def job(folder: Path, settings: Any, kind: str = "table", **changes: Any) -> Pub
         "groups": Groups(),
         "validation": "unused training images (+20 a class for selection)",
         "cells": [
-            cell(folder / "runs", method, ratio, subset, seed, facts, size)
+            cell(folder / "runs", method, ratio, subset, seed, facts, size, files)
             for method in methods
             for ratio in ratios
             for subset in subsets
@@ -82,9 +85,10 @@ def cell(
     seed: int,
     facts: dict[str, Any],
     size: dict[str, int],
+    files: dict[str, bool],
 ) -> Cell:
     """One cell with its runs; `facts` replaces what its run.json says."""
-    recipe, classifier = METHODS[method]["stage_one"], METHODS[method]["stage_two"]
+    recipe, classifier = (METHODS | EXTRA)[method].values()
     train = counts(ratio, **size)
     random = np.random.default_rng([seed, int(ratio), *method.encode(), *[subset] * (subset > 0)])
     runs = {
@@ -110,9 +114,22 @@ def cell(
         "per_class_n": [100] * len(train),
         "expected_calibration_error": float(random.uniform(0.1, 0.3)),
     }
-    (runs["stage_two"] / "metrics.json").write_text(json.dumps({"test": metrics}), "utf-8")
-    save_file(_predictions(right.astype(int), random), runs["stage_two"] / "predictions.safetensors")
-    tensors = {"weight": np.zeros((len(train), 64), np.float32)}
+    measured = {"test": metrics, "validation": {"selection_accuracy": metrics["accuracy"] + 0.03}}
+    (runs["stage_two"] / "metrics.json").write_text(json.dumps(measured), "utf-8")
+    if files["predictions"]:
+        save_file(_predictions(right.astype(int), random), runs["stage_two"] / "predictions.safetensors")
+    slope = {"joint": 0.2, "crt": -0.05}.get(classifier, 0.1)
+    lengths = np.array(train, np.float32)[:, None] ** slope
+    tensors = {"weight": lengths * np.full((len(train), 64), 0.125, np.float32)}
+    if classifier == "tau_normalisation":
+        _lines(runs["stage_two"] / "history.csv", [
+            {"tau": tau / 10, "validation": 0.4 - (tau / 10 - 0.7) ** 2 / 9 + random.normal(0, 1e-3)}
+            for tau in range(21)
+        ])  # fmt: skip
+    else:
+        _lines(runs["stage_two"] / "history.csv", [{"epoch": 1, "validation": 0.4}])
+    if files["features"]:
+        _features(runs["features"], np.array(train), random)
     if classifier == "afg":
         tensors |= _confidences(np.array(train), random)
     save_file(tensors, runs["stage_two"] / "classifier.safetensors")
@@ -133,6 +150,26 @@ def _predictions(right: np.ndarray, random: np.random.Generator) -> dict[str, np
     logits[np.arange(len(labels)), answers] = 3
     order = random.permutation(len(labels))
     return {"logits": logits[order], "labels": labels[order], "samples": order}
+
+
+def _features(folder: Path, train: np.ndarray, random: np.random.Generator) -> None:
+    """Features in which the classes are round clouds around corners of a cube, in three views."""
+    dimensions, views, labels = 8, 3, np.arange(len(train))
+    centres = np.random.default_rng(0).uniform(2, 8, (len(train), dimensions))
+
+    def around(classes: np.ndarray) -> np.ndarray:
+        clouds = centres[classes] + random.normal(0, 0.6, (len(classes), dimensions))
+        return clouds.clip(0).astype(np.float32)
+
+    own, test = labels.repeat(train), labels.repeat(10)
+    save_file({"features": around(test), "labels": test}, folder / "test.safetensors")
+    save_file({"features": around(test), "labels": test}, folder / "validation.safetensors")
+    save_file({"features": around(own), "labels": own}, folder / "train.safetensors")
+    made = np.stack([around(own) for _ in range(views)])
+    logits = np.zeros((*made.shape[:2], len(train)), np.float32)
+    save_file({"features": made, "logits": logits, "labels": own}, folder / "views.safetensors")
+    head = {"weight": np.zeros((len(train), dimensions), np.float32)}
+    save_file({**head, "bias": np.zeros(len(train), np.float32)}, folder / "head.safetensors")
 
 
 def _history(file: Path, gain: float, random: np.random.Generator) -> None:

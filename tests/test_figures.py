@@ -6,19 +6,47 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgb
+from safetensors.numpy import load_file
 
 from longtail import figures
 from longtail.errors import UserError
+from longtail.evaluation import expected_calibration_error
 from longtail.settings import method_module, method_names, settings_of
 from tests import published_runs as made
 
-KINDS = ("accuracy_by_class_size", "class_counts", "confidences", "gamma", "training_curves")
+KINDS = (
+    "accuracy_by_class_size",
+    "calibrated_distribution",
+    "class_counts",
+    "confidences",
+    "gamma",
+    "group_accuracies",
+    "reliability",
+    "sweep",
+    "tau_curve",
+    "training_curves",
+    "tsne",
+    "weight_norms",
+)
+GRID = {
+    "table": "sweeps/s",
+    "sweep": "CE",
+    "keys": ["b"],
+    "points": [{"method": name, "values": [2**place]} for place, name in enumerate(made.METHODS)],
+}
+OPTIONS = {"sweep": GRID}
+READS_FEATURES = ("calibrated_distribution", "tsne")
 CAPTIONS = Path(__file__).parents[1] / "workflow" / "report"
 
 
 def job(folder: Path, kind: str, options: dict | None = None, **changes):
-    return made.job(folder, settings_of("figures", kind).model_validate(options or {}), kind, **changes)
+    changes = {"features": kind in READS_FEATURES, "predictions": kind == "reliability", **changes}
+    if kind == "tau_curve":
+        changes = {"methods": made.METHODS | made.EXTRA, "only": made.METHODS | made.EXTRA, **changes}
+    settings = settings_of("figures", kind).model_validate(OPTIONS.get(kind, {}) | (options or {}))
+    return made.job(folder, settings, kind, **changes)
 
 
 def draw(folder: Path, kind: str, options: dict | None = None, **changes) -> mpl.figure.Figure:
@@ -53,7 +81,7 @@ def test_every_axis_says_what_it_shows(tmp_path, kind):
         assert is_bar or axis.get_xlabel(), place
     titles = [axis.get_title(loc="left") + axis.get_title() for axis in figure.axes] + [figure.get_suptitle()]
     assert any(titles)
-    if kind not in ("gamma", "class_counts"):
+    if kind not in ("gamma", "class_counts", "calibrated_distribution"):
         assert any("cifar100, ratio 100, 3 seeds" in title for title in titles)
 
 
@@ -104,6 +132,196 @@ def test_accuracy_by_class_size_has_a_point_a_class(tmp_path):
     own = [cell.metrics()["test"]["per_class"] for cell in made_job.cells if cell.method == "CE"]
     np.testing.assert_allclose(points[:, 1], 100 * np.mean(own, axis=0))
     np.testing.assert_array_equal(points[:, 0], made.counts(100))
+
+
+def test_group_accuracies_are_the_methods_in_the_order_of_the_table(tmp_path):
+    made_job = job(tmp_path, "group_accuracies")
+    [axis] = method_module("figures", "group_accuracies").draw(made_job).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == list(made.METHODS)
+    cells = [cell for cell in made_job.cells if cell.method == "GLAG"]
+    expected = 100 * np.mean([cell.metrics()["test"]["accuracy"] for cell in cells])
+    at = {(bars.lines[0].get_ydata()[0], bars.lines[0].get_marker()): bars for bars in axis.containers}
+    place = -list(made.METHODS).index("GLAG")
+    assert at[place, "D"].lines[0].get_xdata()[0] == pytest.approx(expected)
+    assert set(marker for _, marker in at) == {"s", "o", "^", "D"}
+    [segment] = at[place, "D"].lines[2][0].get_segments()
+    spread = np.std([100 * cell.metrics()["test"]["accuracy"] for cell in cells], ddof=1)
+    assert segment[1, 0] - segment[0, 0] == pytest.approx(2 * spread)
+
+
+def test_group_accuracies_leave_out_a_group_without_a_class(tmp_path):
+    [axis] = draw(tmp_path, "group_accuracies", ratios=(10.0,), seeds=(0,)).axes
+    assert {bars.lines[0].get_marker() for bars in axis.containers} == {"s", "o", "D"}
+
+
+def test_reliability_has_the_calibration_error_of_the_tables(tmp_path):
+    made_job = job(tmp_path, "reliability", {"methods": ["GLAG", "CE"]}, seeds=(0,))
+    axes = method_module("figures", "reliability").draw(made_job).axes
+    assert [axis.get_title().split("\n")[0] for axis in axes] == ["GLAG", "CE"]
+    cell = next(cell for cell in made_job.cells if cell.method == "GLAG")
+    found = cell.predictions()
+    logits, labels = torch.from_numpy(found["logits"]), torch.from_numpy(found["labels"])
+    error = 100 * expected_calibration_error(logits, labels)
+    assert axes[0].get_title().endswith(f"ECE {error:.1f} %")
+    confidence = 100 * np.exp(3) / (np.exp(3) + 99)  # of every made-up prediction
+    [dot] = axes[0].collections[0].get_offsets()
+    assert dot[0] == pytest.approx(confidence, rel=1e-3)
+    assert dot[1] == pytest.approx(100 * cell.metrics()["test"]["accuracy"])
+
+
+def test_reliability_of_a_method_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"reliability\.methods: 'LA' is not in table2, which has CE,"):
+        draw(tmp_path, "reliability", {"methods": ["LA"]}, seeds=(0,))
+
+
+def test_the_tau_curve_is_the_validation_accuracy_of_the_method_that_tried_them(tmp_path):
+    made_job = job(tmp_path, "tau_curve")
+    [axis] = method_module("figures", "tau_curve").draw(made_job).axes
+    [line] = axis.lines
+    runs = [cell.lines("stage_two", "history.csv") for cell in made_job.cells if cell.method == "CE + tau"]
+    expected = [100 * np.mean([float(run[place]["validation"]) for run in runs]) for place in range(21)]
+    np.testing.assert_allclose(line.get_xdata(), np.arange(21) / 10)
+    np.testing.assert_allclose(line.get_ydata(), expected)
+    [ring] = axis.collections[-1].get_offsets()
+    assert ring[0] == line.get_xdata()[np.argmax(expected)]
+    assert 0.4 < ring[0] < 1.0
+    with pytest.raises(UserError, match=r"figures\.tau_curve: no method of table2 chose a tau"):
+        draw(tmp_path / "without", "tau_curve", only={"CE": {}}, seeds=(0,))
+
+
+def test_weight_norms_are_relative_to_their_mean_in_a_panel_a_stage_one(tmp_path):
+    axes = draw(tmp_path, "weight_norms", seeds=(0,)).axes
+    assert [axis.get_title() for axis in axes] == ["stage one: ce", "stage one: graloss"]
+    sizes = np.array(made.counts(100))
+    lengths = sizes**0.2 / (sizes**0.2).mean()
+    points = axes[0].collections[0].get_offsets()
+    np.testing.assert_allclose(points[:, 1], lengths, rtol=1e-4)
+    joint, rebalanced = axes[0].lines
+    assert joint.get_ydata()[0] > joint.get_ydata()[-1]  # largest classes first
+    assert rebalanced.get_ydata()[0] < rebalanced.get_ydata()[-1]
+    with pytest.raises(UserError, match="no stage one with several classifiers"):
+        draw(tmp_path / "one", "weight_norms", only={"CE": {}}, seeds=(0,))
+
+
+def test_tsne_draws_eight_classes_from_the_largest_to_the_smallest(tmp_path):
+    figure = draw(tmp_path, "tsne", seeds=(0,))
+    assert [axis.get_title().split("\n")[0] for axis in figure.axes] == ["CE", "GraLoss"]
+    names = [points.get_label() for points in figure.axes[0].collections]
+    sizes = [int(name.partition("(")[2][:-1]) for name in names]
+    assert len(names) == 8
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[0], sizes[-1]) == (500, 5)
+    assert all(len(points.get_offsets()) == 10 for points in figure.axes[0].collections)
+
+
+def test_tsne_says_the_silhouette_of_the_features(tmp_path):
+    made_job = job(tmp_path, "tsne", {"classes": [0, 1, 2], "methods": ["CE"]}, seeds=(0, 1))
+    [axis] = method_module("figures", "tsne").draw(made_job).axes
+    scores = []
+    for cell in made_job.cells:
+        if cell.method == "CE":
+            found = load_file(cell.runs["features"] / "test.safetensors")
+            shown = found["labels"] < 3
+            scores.append(_silhouette(found["features"][shown], found["labels"][shown]))
+    expected = f"silhouette {np.mean(scores):.2f} ± {np.std(scores, ddof=1):.2f}"
+    assert axis.get_title().endswith(expected)
+    assert np.mean(scores) > 0.3
+
+
+def _silhouette(points: np.ndarray, labels: np.ndarray) -> float:
+    """By its definition: (b - a) / max(a, b), a mean distance in the own class, b in the nearest other."""
+    values = []
+    for own, label in enumerate(labels):
+        distance = np.linalg.norm(points - points[own], axis=1)
+        a = distance[labels == label].sum() / ((labels == label).sum() - 1)
+        b = min(distance[labels == other].mean() for other in set(labels) - {label})
+        values.append((b - a) / max(a, b))
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"classes": [0, 100]}, "tsne.classes: there is no class 100; 0 to 99"),
+        ({"classes": [3]}, "tsne.classes: needs two classes"),
+        ({"methods": ["nobody"]}, "tsne.methods: 'nobody' is not in table2"),
+    ],
+)
+def test_tsne_of_what_is_not_there_is_one_line(tmp_path, options, line):
+    with pytest.raises(UserError, match=line):
+        draw(tmp_path, "tsne", options, seeds=(0,))
+
+
+def test_the_calibrated_distribution_is_that_of_the_smallest_class(tmp_path):
+    made_job = job(tmp_path, "calibrated_distribution", seeds=(0,))
+    [axis] = method_module("figures", "calibrated_distribution").draw(made_job).axes
+    assert "class class96" in axis.get_title()
+    drawn, test, real = (points.get_offsets() for points in axis.collections)
+    assert (len(drawn), len(test), len(real)) == (495, 10, 5)
+    cell = next(cell for cell in made_job.cells if cell.method == "GLAG")
+    found = load_file(cell.runs["features"] / "train.safetensors")
+    x, y = (int(text.split()[1]) for text in (axis.get_xlabel(), axis.get_ylabel()))
+    np.testing.assert_allclose(real, found["features"][found["labels"] == 96][:, [x, y]])
+    own, calibrated = axis.patches
+    views = load_file(cell.runs["features"] / "views.safetensors")
+    points = views["features"][:, views["labels"] == 96].reshape(-1, 8)[:, [x, y]]
+    assert own.get_center() == pytest.approx(tuple(points.mean(0)), abs=1e-5)
+    # the area of an ellipse of two deviations is 4 pi sqrt(det covariance)
+    area = np.pi * own.width * own.height / 4
+    assert area == pytest.approx(4 * np.pi * np.sqrt(np.linalg.det(np.cov(points.T))), rel=1e-4)
+    assert calibrated.width > own.width
+
+
+def test_a_class_in_two_chosen_dimensions_or_none(tmp_path):
+    options = {"label": 80, "dimensions": [3, 1]}
+    [axis] = draw(tmp_path, "calibrated_distribution", options, seeds=(0,)).axes
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("feature 3", "feature 1")
+    with pytest.raises(UserError, match=r"figures\.calibrated_distribution\.label: 0 is not a tail class"):
+        draw(tmp_path / "b", "calibrated_distribution", {"label": 0}, seeds=(0,))
+    with pytest.raises(UserError, match="no method of table2 is afg"):
+        draw(tmp_path / "c", "calibrated_distribution", seeds=(0,), only={"CE": {}})
+
+
+def test_a_sweep_over_one_key_is_a_line_for_test_and_one_for_validation(tmp_path):
+    made_job = job(tmp_path, "sweep")
+    [axis] = method_module("figures", "sweep").draw(made_job).axes
+    test, validation = (bars.lines[0] for bars in axis.containers)
+    expected = [
+        100 * np.mean([cell.metrics()["test"]["accuracy"] for cell in made_job.cells if cell.method == name])
+        for name in made.METHODS
+    ]
+    assert axis.get_xscale() == "log"
+    np.testing.assert_allclose(test.get_xdata(), [1, 2, 4, 8])
+    np.testing.assert_allclose(test.get_ydata(), expected)
+    np.testing.assert_allclose(validation.get_ydata(), np.array(expected) + 3)
+    [ring] = axis.collections[-1].get_offsets()
+    assert ring[0] == 2 ** int(np.argmax(expected))
+
+
+def test_a_sweep_over_words_has_them_on_the_axis(tmp_path):
+    words = [None, {"form": "cosine"}, "all", True]
+    points = [{"method": name, "values": [value]} for name, value in zip(made.METHODS, words, strict=True)]
+    [axis] = draw(tmp_path, "sweep", {"points": points}, seeds=(0,)).axes
+    assert [text.get_text() for text in axis.get_xticklabels()] == [str(word) for word in words]
+
+
+def test_a_sweep_over_two_keys_is_two_heat_maps(tmp_path):
+    points = [
+        {"method": name, "values": [k, alpha]}
+        for name, (k, alpha) in zip(made.METHODS, itertools.product((1, 2), (0, 0.1)), strict=True)
+    ]
+    made_job = job(tmp_path, "sweep", {"keys": ["k", "alpha"], "points": points})
+    figure = method_module("figures", "sweep").draw(made_job)
+    test, validation = figure.axes[0], figure.axes[2]
+    assert (test.get_ylabel(), test.get_xlabel()) == ("k", "alpha")
+    assert "test accuracy" in test.get_title()
+    assert "validation accuracy" in validation.get_title()
+    means = [
+        100 * np.mean([cell.metrics()["test"]["accuracy"] for cell in made_job.cells if cell.method == name])
+        for name in made.METHODS
+    ]
+    np.testing.assert_allclose(test.images[0].get_array().ravel(), means)
+    assert [text.get_text().split("\n")[0] for text in test.texts] == [f"{mean:.1f}" for mean in means]
 
 
 def test_confidences_start_where_the_settings_say_and_leave_out_classes_without(tmp_path):

@@ -175,3 +175,16 @@ def mean_and_spread(values: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.n
     stacked = np.array(values, dtype=float)
     spread = stacked.std(0, ddof=1) if len(stacked) > 1 else np.zeros(stacked.shape[1])
     return stacked.mean(0), spread
+
+
+def binned_means(sizes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Geometric mean size and mean value of neighbouring classes by size; nan values are left out.
+
+    Ten classes or so a bin, but at least five bins where there are as many classes.
+    """
+    number = min(len(sizes), max(5, min(10, len(sizes) // 10)))
+    bins = np.array_split(np.argsort(-sizes, kind="stable"), number)
+    return (
+        np.array([np.exp(np.log(sizes[part].clip(1)).mean()) for part in bins]),
+        np.array([np.nanmean(values[part]) for part in bins]),
+    )

@@ -1,12 +1,13 @@
 """Test accuracy of every class against its number of training images, for the methods of a table."""
 
+from math import ceil
 from typing import ClassVar
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from longtail.figures import at_ratio, by_method, heading, number_axis, styles, thresholds
+from longtail.figures import at_ratio, binned_means, by_method, heading, number_axis, styles, thresholds
 from longtail.published_job import PublishedJob
 from longtail.settings import Settings as BaseSettings
 
@@ -26,14 +27,12 @@ def draw(job: PublishedJob) -> Figure:
     own = styles(job.methods)
     figure = Figure(figsize=(6.8, 4.8))
     axis = figure.add_subplot()
-    bins = np.array_split(np.argsort(-sizes, kind="stable"), _bins(len(sizes)))
     for method, seeds in by_method(cells).items():
         accuracy = 100 * _mean([cell.metrics()["test"]["per_class"] for cell in seeds])
         colour, dashes = own[method]
         axis.scatter(sizes, accuracy, s=9, color=colour, alpha=0.22, linewidth=0)
         axis.plot(
-            [np.exp(np.log(sizes[part].clip(1)).mean()) for part in bins],
-            [np.nanmean(accuracy[part]) for part in bins],
+            *binned_means(sizes, accuracy),
             color=colour,
             linestyle=dashes,
             linewidth=2.2,
@@ -49,17 +48,12 @@ def draw(job: PublishedJob) -> Figure:
     axis.set_xlabel("training images of the class (log scale)")
     axis.set_ylabel("test accuracy of the class (%)")
     figure.legend(loc="outside lower center", ncols=4)
-    most = max(len(part) for part in bins)
+    most = ceil(len(sizes) / len(binned_means(sizes, sizes)[0]))
     axis.set_title(
         f"{heading(job, cells)}\n"
         f"points: one class, mean over seeds; lines: mean of {most} neighbouring classes"
     )
     return figure
-
-
-def _bins(classes: int) -> int:
-    """Ten classes or so a bin, but at least five bins where there are as many classes."""
-    return min(classes, max(5, min(10, classes // 10)))
 
 
 def _mean(accuracies: list[list[float | None]]) -> np.ndarray:
