@@ -133,7 +133,7 @@ def view(
 
     Clean images for `views: 0`, else each with the training augmentation.
     """
-    images = training.images
+    images = training.images.to(extract.where)
     if settings.views:
         images = augment(images, settings.augmentation, generator(settings.seed, "views", number))
     if settings.batchnorm == "eval":
