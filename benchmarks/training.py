@@ -1,0 +1,213 @@
+"""Stage one: images a second, share of the processor's matrix peak, and a whole run with its evaluation.
+
+One thread each, processor seconds. The peers' DataLoader has no workers here: they would cost processor time
+that an epoch's few steps do not repay, so leaving them out favours the peers.
+"""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import data
+from benchmarks.peers import ldam_drw
+from benchmarks.rows import Goal, Row, compared
+from benchmarks.side import ONE_THREAD, OURS, Sample, Side, interleaved
+from longtail.augmentation import augment, normalise
+from longtail.device import resolve_precision, set_up
+from longtail.params import Augmentation, Optimiser
+from longtail.random import generator
+from longtail.samplers import instance
+from longtail.schedules import LearningRate, Length
+from longtail.settings import method_module, settings_of
+from longtail.stage_one import predict
+from longtail.stage_one.loop import Phase, autocast, supervised, train
+
+PART = "training"
+EPOCHS, EVALUATE_EVERY = 200, 20  # params.yaml; the peers evaluate after every epoch
+CROP_FLIP = Augmentation(autoaugment="none", cutout=0)
+AUGMENTATIONS = {"crop_flip": CROP_FLIP, "full": Augmentation()}
+
+
+class Ours:
+    """The project's loop on CIFAR-100-LT's class sizes at ratio 100; see `train` and `evaluate`."""
+
+    def __init__(self, precision: str = "auto", augmentation: str = "crop_flip") -> None:
+        self.where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        set_up(self.where)
+        self.precision = resolve_precision(precision, self.where)
+        self.labels = data.labels_of(data.cifar_counts())
+        self.images = data.images(len(self.labels)).to(self.where)
+        self.augmentation = AUGMENTATIONS[augmentation]
+        counts = data.cifar_counts()
+        loss = settings_of("losses", "logit_adjusted")()
+        network = settings_of("networks", "resnet_cifar")()
+        modules = {
+            "network": method_module("networks", "resnet_cifar").build(network, 3, len(counts)),
+            "loss": method_module("losses", "logit_adjusted").build(loss, counts),
+        }
+        self.modules = torch.nn.ModuleDict(modules).to(self.where).to(memory_format=torch.channels_last)
+
+    def train(self, steps: int | None = None, epochs: int = 1, batch: int = 128) -> int:
+        """Train so many steps, or whole epochs; the number of images."""
+        phase = Phase(
+            name="train",
+            images=self.images,
+            labels=self.labels,
+            samplers=[lambda y, g, t: instance.indices(y, g, t, instance.Settings())],
+            augment=lambda images, generator: augment(images, self.augmentation, generator),
+            normalise=lambda images: normalise(images, data.MEAN, data.STD),
+            step=supervised,
+            batch_size=batch,
+            length=Length(iterations=steps) if steps else Length(epochs=epochs),
+            learning_rate=LearningRate(peak=0.1),
+            optimiser=Optimiser(),
+            progress="epoch",
+        )
+        return train([phase], self.modules, seed=0, precision=self.precision).images
+
+    def evaluate(self, number: int) -> None:
+        """Logits of so many images."""
+        network = self.modules["network"]
+        chosen = self.images[:number].cpu()
+        prepare: Callable[[torch.Tensor], torch.Tensor] = lambda x: normalise(x, data.MEAN, data.STD)  # noqa: E731
+        predict(network, chosen, prepare, self.where, self.precision)
+
+    def flops(self, batch: int = 8) -> float:
+        """Floating-point operations that an image costs, forward and backward."""
+        images = normalise(self.images[:batch], data.MEAN, data.STD)
+        with FlopCounterMode(display=False) as counter:
+            self.modules["network"](images).sum().backward()
+        return counter.get_total_flops() / batch
+
+
+def ours(
+    steps: int, evaluated: int, precision: str = "auto", augmentation: str = "crop_flip", batch: int = 128
+) -> Callable[[], dict[str, float | str]]:
+    """Train `steps` steps and evaluate `evaluated` images; processor seconds of an image of each."""
+    side = Ours(precision, augmentation)
+    flops = side.flops()
+
+    def measure() -> dict[str, float | str]:
+        first = time.process_time()
+        trained = side.train(steps, batch=batch)
+        second = time.process_time()
+        if evaluated:
+            side.evaluate(evaluated)
+        third = time.process_time()
+        return {
+            "images": trained,
+            "train": (second - first) / trained,
+            "evaluate": (third - second) / max(1, evaluated),
+            "flops": flops,
+            "precision": side.precision,
+        }
+
+    return measure
+
+
+def peers(
+    steps: int, evaluated: int, augmentation: str = "crop_flip", batch: int = 128
+) -> Callable[[], dict[str, float]]:
+    """The same in LDAM-DRW's shape."""
+    script = ldam_drw.Script(steps * batch, max(1, evaluated), augmentation=augmentation, batch=batch)
+
+    def measure() -> dict[str, float]:
+        first = time.process_time()
+        script.train()
+        second = time.process_time()
+        if evaluated:
+            script.evaluate()
+        third = time.process_time()
+        return {"train": (second - first) / (steps * batch), "evaluate": (third - second) / max(1, evaluated)}
+
+    return measure
+
+
+def peak(size: int, precision: str = "auto") -> Callable[[], dict[str, float]]:
+    """Operations a second of a large square matrix product, the best of three, one thread."""
+    where = torch.device("cpu")
+    set_up(where)
+    chosen = resolve_precision(precision, where)
+    kind = torch.bfloat16 if chosen == "bf16" else torch.float32
+    a, b = torch.randn(size, size).to(kind), torch.randn(size, size).to(kind)
+
+    def measure() -> dict[str, float]:
+        times = []
+        for _ in range(3):
+            started = time.process_time()
+            a @ b
+            times.append(time.process_time() - started)
+        return {"flops": 2 * size**3 / min(times)}
+
+    return measure
+
+
+def rows(quick: bool) -> list[Row]:
+    """The part's figures."""
+    steps, evaluated, rounds = (1, 100, 1) if quick else (4, 500, 6)
+    options = {"steps": steps, "evaluated": evaluated}
+    with (
+        Side("benchmarks.training:ours", OURS, options) as one,
+        Side("benchmarks.training:peers", ONE_THREAD, options) as other,
+        Side("benchmarks.training:peak", OURS, {"size": 2048}) as matrix,
+    ):
+        found = interleaved({"ours": one, "peers": other, "peak": matrix}, rounds)
+    return figures(found["ours"], found["peers"], found["peak"])
+
+
+def figures(ours: list[Sample], peers: list[Sample], peak: list[Sample]) -> list[Row]:
+    """Rows of interleaved samples."""
+    precision = ours[0].found["precision"]
+    load = median(sample.load for sample in ours)
+    memory = max(sample.peak_mb for sample in ours)
+    train_ours, train_peers = ([s.found["train"] for s in side] for side in (ours, peers))
+    images = int(data.cifar_counts().sum())
+    evaluations = EPOCHS // EVALUATE_EVERY
+    whole_ours = [
+        EPOCHS * images * s.found["train"]
+        + evaluations * (data.TEST_IMAGES + data.VALIDATION_IMAGES) * s.found["evaluate"]
+        for s in ours
+    ]
+    whole_peers = [
+        EPOCHS * (images * s.found["train"] + data.TEST_IMAGES * s.found["evaluate"]) for s in peers
+    ]
+    share = [
+        100 * one.found["flops"] / one.found["train"] / best.found["flops"]
+        for one, best in zip(ours, peak, strict=True)
+    ]
+
+    def row(name: str, unit: str, goal: Goal | None = None, note: str = "") -> Row:
+        return Row(PART, name, unit, goal=goal, note=note, load=load, peak_mb=memory)
+
+    speed = row(
+        f"images a second, one core, {precision}",
+        "images/s",
+        Goal("ratio", 2.1, 2.6),
+        "against float32, NCHW, PIL; crop and flip on both sides",
+    )
+    whole = row(
+        f"a run of 200 epochs at ratio 100, {precision}",
+        "core-hours",
+        Goal("ratio", 2.8, 3.5),
+        f"extrapolated from {len(ours)} rounds; ours evaluates 10 times, the peers after every epoch",
+    )
+    part = row(
+        f"share of the {precision} matrix peak, one core",
+        "%",
+        Goal("ours", 65, 80),
+        f"{ours[0].found['flops'] / 1e6:.1f} MFLOP an image; peak "
+        f"{median(s.found['flops'] for s in peak) / 1e9:.0f} GFLOP/s",
+    )
+    found = [
+        compared(speed, [1 / x for x in train_ours], [1 / x for x in train_peers], higher_is_better=True),
+        compared(whole, [x / 3600 for x in whole_ours], [x / 3600 for x in whole_peers]),
+        compared(part, share),
+    ]
+    if precision != "bf16":
+        found.append(
+            Row(PART, "the same in bf16", "", note="not measured (no bf16 in this processor's hardware)")
+        )
+    return found
