@@ -155,7 +155,7 @@ def _serve(target: str, options: dict[str, Any]) -> None:
             "cpu": _cpu() - cpu,
             "load": load,
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            "found": found or {},
+            "found": found if isinstance(found, dict) else {},
         }
         answers.write(json.dumps(sample) + "\n")
         answers.flush()

@@ -1,0 +1,96 @@
+"""Stage two: a whole fit of AFG on one core, against a loop in TailCalibX's shape with as many epochs."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from benchmarks import data
+from benchmarks.peers.tail_calib import StageTwo
+from benchmarks.rows import Goal, Row, compared
+from benchmarks.side import ONE_THREAD, OURS, Side, interleaved
+from longtail.device import set_up
+from longtail.settings import method_module
+from longtail.stage_two import FeatureData
+
+PART = "stage_two"
+EPOCHS, VIEWS, DIMENSIONS = 40, 10, 64
+
+
+def feature_data(counts: torch.Tensor, views: int = VIEWS, dimensions: int = DIMENSIONS) -> FeatureData:
+    """What a method is given: features around class means, and the classifier that those means make."""
+    labels = data.labels_of(counts)
+    found = torch.stack([data.features(labels, dimensions, view) for view in range(views)])
+    clean = data.features(labels, dimensions, views)
+    means = torch.stack([part.mean(0) for part in clean.split(counts.tolist())])
+    weight, bias = 4 * means, -2 * means.square().sum(1)
+    validation_labels = torch.arange(20 * len(counts)) % len(counts)
+    return FeatureData(
+        views=found,
+        view_logits=found @ weight.T + bias,
+        labels=labels,
+        class_counts=counts,
+        clean=clean,
+        validation=data.features(validation_labels, dimensions, views + 1),
+        validation_labels=validation_labels,
+        head_weight=weight,
+        head_bias=bias,
+    )
+
+
+def ours(epochs: int = EPOCHS) -> Callable[[], None]:
+    """Fit AFG as params.yaml has it."""
+    set_up(torch.device("cpu"))
+    known = feature_data(data.cifar_counts())
+    afg = method_module("stage_two", "afg")
+    settings = afg.Settings(generation_epochs=epochs)
+
+    def measure() -> None:
+        afg.fit(known, settings, 0, lambda done, total, note: None)
+
+    return measure
+
+
+def peers(sources: int, trained: int) -> Callable[[], dict[str, float]]:
+    """Processor seconds of an epoch: generation from some of the images, training on some features."""
+    counts = data.cifar_counts()
+    labels = data.labels_of(counts)
+    features = data.features(labels, DIMENSIONS)
+    script = StageTwo(features, labels, len(counts))
+    below = (counts[labels] < counts.max()).nonzero().flatten()
+    chosen = below[torch.linspace(0, len(below) - 1, sources).long()]
+    some = torch.linspace(0, len(labels) - 1, trained).long()
+
+    def measure() -> dict[str, float]:
+        first = time.process_time()
+        script.generate(chosen)
+        second = time.process_time()
+        script.train(features[some], labels[some])
+        third = time.process_time()
+        epoch_features = int(counts.max()) * len(counts)
+        generation = (second - first) / sources * len(below)
+        return {"epoch": generation + (third - second) / trained * epoch_features}
+
+    return measure
+
+
+def rows(quick: bool) -> list[Row]:
+    """The part's figures."""
+    rounds, epochs = (1, 2) if quick else (3, EPOCHS)
+    with (
+        Side("benchmarks.stage_two:ours", OURS, {"epochs": epochs}) as one,
+        Side("benchmarks.stage_two:peers", ONE_THREAD, {"sources": 100, "trained": 2560}) as other,
+    ):
+        samples = interleaved({"ours": one, "peers": other}, rounds)
+    row = Row(
+        PART,
+        f"AFG whole, {EPOCHS} epochs, ratio 100, one core",
+        "s",
+        goal=Goal("ours", 30, 10),
+        note="the peers' epoch (features not extracted anew) extrapolated from parts of it",
+        load=median(sample.load for sample in samples["ours"]),
+        peak_mb=max(sample.peak_mb for sample in samples["ours"]),
+    )
+    ours = [sample.cpu * EPOCHS / epochs for sample in samples["ours"]]
+    return [compared(row, ours, [EPOCHS * sample.found["epoch"] for sample in samples["peers"]])]
