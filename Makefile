@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test check lock environment clean
+.PHONY: demo test bench check lock environment clean
 
 demo: environment
 	$(BIN)/snakemake --cores all --config params=workflow/settings/demo.yaml
@@ -11,6 +11,14 @@ demo: environment
 
 test: environment
 	$(BIN)/python -m pytest -n 2
+
+# Ten minutes on two cores; prints a table and writes benchmarks/latest.json (docs/performance.md).
+bench: environment .venv/.bench
+	$(BIN)/python -m benchmarks
+
+.venv/.bench: requirements-bench.lock $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-bench.lock
+	touch $@
 
 check: environment
 	$(BIN)/ruff check .
@@ -32,6 +40,8 @@ $(STAMP): requirements.lock pyproject.toml
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 		--output-file requirements.lock requirements.in
+	uv pip compile --quiet --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
+		--output-file requirements-bench.lock requirements-bench.in
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

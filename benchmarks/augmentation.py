@@ -59,7 +59,9 @@ def rows(quick: bool) -> list[Row]:
             load = median(sample.load for sample in samples["ours"])
             memory = max(sample.peak_mb for sample in samples["ours"])
             goal = Goal("ratio", 9, 15) if kind == "full" else None
-            row = Row(PART, name, "us/image", goal=goal, load=load, peak_mb=memory, note="against PIL, one core")
+            row = Row(
+                PART, name, "us/image", goal=goal, load=load, peak_mb=memory, note="against PIL, one core"
+            )
             found.append(compared(row, ours, peers))
             if kind == "full":
                 images = [1e6 * s.found["train"] for s in samples["step"]]  # it crops and flips already

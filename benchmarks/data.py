@@ -38,8 +38,10 @@ def images(number: int) -> Tensor:
 
 
 def features(labels: Tensor, dimensions: int, *key: int) -> Tensor:
-    """Features as behind a ReLU and a pooling, >= 0, float32 (N, dimensions), around a mean for each class."""
+    """Features as behind a ReLU, >= 0, float32 (N, dimensions), around a mean for each class."""
     random = generator("benchmark", "features", dimensions, *key)
-    means = torch.rand(int(labels.max()) + 1, dimensions, generator=generator("benchmark", "means", dimensions))
+    means = torch.rand(
+        int(labels.max()) + 1, dimensions, generator=generator("benchmark", "means", dimensions)
+    )
     noise = torch.randn(len(labels), dimensions, generator=random)
     return noise.mul_(0.3).add_(means[labels]).clamp_min_(0)

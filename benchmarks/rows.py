@@ -27,7 +27,13 @@ class Goal:
     def verdict(self, value: float) -> str:
         """What a value amounts to."""
         turn = 1 if self.aim >= self.floor else -1
-        return "aim" if turn * value >= turn * self.aim else "met" if turn * value >= turn * self.floor else "missed"
+        return (
+            "aim"
+            if turn * value >= turn * self.aim
+            else "met"
+            if turn * value >= turn * self.floor
+            else "missed"
+        )
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(line.rstrip() for line in text)
 
 
-def write(path: Path, hardware: dict[str, Any], rows: Sequence[Row]) -> None:
+def write(path: Path, hardware: dict[str, Any], rows: Sequence[Row], commit: str | None) -> None:
     """Put the rows into a file; rows of other parts that are there stay, if they are of this hardware."""
     kept: list[dict[str, Any]] = []
     if path.is_file():
@@ -133,7 +139,7 @@ def write(path: Path, hardware: dict[str, Any], rows: Sequence[Row]) -> None:
         parts = {row.part for row in rows}
         if before["hardware"] == hardware:
             kept = [row for row in before["rows"] if row["part"] not in parts]
-    found = {"hardware": hardware, "rows": kept + [row.record for row in rows]}
+    found = {"hardware": hardware, "rows": kept + [{**row.record, "commit": commit} for row in rows]}
     path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
 
 

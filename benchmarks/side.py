@@ -9,12 +9,13 @@ return numbers of its own.
 import importlib
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +37,7 @@ class Sample:
         cpu: processor seconds, of finished child processes too; immune to what else runs.
         wall: seconds on the clock.
         load: the machine's load average over a minute, before it; this process is part of it.
-        peak_mb: the largest memory that the process had so far.
+        peak_mb: the largest memory that the process, or one of its finished children, had so far.
         found: what the target returned.
     """
 
@@ -109,7 +110,11 @@ class Side:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        self.close(kill=kind is not None)
+
+    def close(self, kill: bool = False) -> None:
+        """End the process."""
+        if kill:
             self._process.kill()
         assert self._process.stdin
         assert self._process.stdout
@@ -137,9 +142,28 @@ def at_once(sides: Sequence[Side]) -> list[Sample]:
     return [side.finish() for side in sides]
 
 
+def command(words: Sequence[str], folder: str) -> Callable[[], None]:
+    """A target: a command in a folder; it has to succeed."""
+
+    def measure() -> None:
+        subprocess.run(words, cwd=folder, check=True, stdin=subprocess.DEVNULL)
+
+    return measure
+
+
 def _cpu() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _peak_mb() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    try:  # getrusage's own figure begins with the memory of the process that started this one
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text("utf-8"))
+    except OSError:
+        found = None
+    own = int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(own, children) / 1024
 
 
 def _serve(target: str, options: dict[str, Any]) -> None:
@@ -154,7 +178,7 @@ def _serve(target: str, options: dict[str, Any]) -> None:
             "wall": time.perf_counter() - wall,
             "cpu": _cpu() - cpu,
             "load": load,
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "peak_mb": _peak_mb(),
             "found": found if isinstance(found, dict) else {},
         }
         answers.write(json.dumps(sample) + "\n")

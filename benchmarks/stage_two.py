@@ -23,7 +23,7 @@ def feature_data(counts: torch.Tensor, views: int = VIEWS, dimensions: int = DIM
     labels = data.labels_of(counts)
     found = torch.stack([data.features(labels, dimensions, view) for view in range(views)])
     clean = data.features(labels, dimensions, views)
-    means = torch.stack([part.mean(0) for part in clean.split(counts.tolist())])
+    means = torch.stack([part.mean(0) for part in torch.split(clean, counts.tolist())])
     weight, bias = 4 * means, -2 * means.square().sum(1)
     validation_labels = torch.arange(20 * len(counts)) % len(counts)
     return FeatureData(

@@ -18,12 +18,11 @@ from benchmarks.side import ONE_THREAD, OURS, Sample, Side, interleaved
 from longtail.augmentation import augment, normalise
 from longtail.device import resolve_precision, set_up
 from longtail.params import Augmentation, Optimiser
-from longtail.random import generator
 from longtail.samplers import instance
 from longtail.schedules import LearningRate, Length
 from longtail.settings import method_module, settings_of
 from longtail.stage_one import predict
-from longtail.stage_one.loop import Phase, autocast, supervised, train
+from longtail.stage_one.loop import Phase, supervised, train
 
 PART = "training"
 EPOCHS, EVALUATE_EVERY = 200, 20  # params.yaml; the peers evaluate after every epoch
@@ -80,7 +79,7 @@ class Ours:
         images = normalise(self.images[:batch], data.MEAN, data.STD)
         with FlopCounterMode(display=False) as counter:
             self.modules["network"](images).sum().backward()
-        return counter.get_total_flops() / batch
+        return float(counter.get_total_flops()) / batch
 
 
 def ours(

@@ -1,4 +1,4 @@
-"""Stage one in the shape of LDAM-DRW's script (Cao et al. 2019), the one that most of the field's code grew from.
+"""Stage one in the shape of LDAM-DRW's script (Cao et al. 2019), from which most of the field's code grew.
 
 float32, NCHW, pictures as PIL images one by one through torchvision's transforms in DataLoader workers that
 start anew every epoch, `loss.item()` and top-k accuracies at every step, all 10,000 test images at batch 100
@@ -85,7 +85,7 @@ class Cutout:
 
 
 def transform(kind: str) -> Callable[[Image.Image], Tensor]:
-    """ "crop_flip" is LDAM-DRW's, "full" Balanced Meta-Softmax's with AutoAugment and Cutout; "test" neither."""
+    """LDAM-DRW's "crop_flip", Balanced Meta-Softmax's "full" with AutoAugment and Cutout, or "test"."""
     steps: list[object] = []
     if kind != "test":
         steps += [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
@@ -137,7 +137,10 @@ class Script:
                 pin_memory=device == "cuda",
             )
 
-        self.training, self.test = loader(training, augmentation, batch), loader(test, "test", EVALUATION_BATCH)
+        self.training, self.test = (
+            loader(training, augmentation, batch),
+            loader(test, "test", EVALUATION_BATCH),
+        )
 
     def train(self) -> float:
         """An epoch; its mean loss."""

@@ -1,0 +1,131 @@
+"""The benchmarks on tiny sizes: that they still run, compare what they say, and know what is equal."""
+
+import json
+import math
+import sys
+
+import pytest
+import torch
+
+from benchmarks import data, generation, rows, startup, training
+from benchmarks.precision import paired
+from benchmarks.side import ONE_THREAD, OURS, Side, SideError, at_once, interleaved
+from longtail.errors import UserError
+from longtail.random import generator
+
+
+def test_sides_are_measured_in_turns_and_their_warm_up_is_not_counted():
+    options = {"steps": 1, "evaluated": 2, "batch": 2}
+    with (
+        Side("benchmarks.training:ours", OURS, options) as ours,
+        Side("benchmarks.training:peers", ONE_THREAD, options) as peers,
+        Side("benchmarks.training:peak", OURS, {"size": 64}) as peak,
+    ):
+        found = interleaved({"ours": ours, "peers": peers, "peak": peak}, 2)
+    assert {name: len(samples) for name, samples in found.items()} == {"ours": 2, "peers": 2, "peak": 2}
+    table = training.figures(found["ours"], found["peers"], found["peak"])
+    assert all(row.ours and row.ours > 0 for row in table if not row.note.startswith("not measured"))
+    assert found["ours"][0].found["images"] == 2
+    assert found["ours"][0].found["flops"] == pytest.approx(412.3e6, rel=0.001)  # He et al.'s ResNet-32
+    assert 50 < found["ours"][0].peak_mb < 5000
+
+
+def test_a_side_has_its_own_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
+    words = ["sh", "-c", "env > seen"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    seen = {}
+    for name, environment in (("ours", OURS), ("theirs", {})):
+        folder = tmp_path / name
+        folder.mkdir()
+        with Side("benchmarks.side:command", environment, {"words": words, "folder": str(folder)}) as side:
+            assert at_once([side])[0].wall > 0
+        seen[name] = dict(
+            line.split("=", 1) for line in (folder / "seen").read_text().splitlines() if "=" in line
+        )
+    assert "OMP_NUM_THREADS" not in seen["theirs"]
+    assert "MALLOC_ARENA_MAX" not in seen["ours"]
+    assert seen["ours"]["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_side_that_fails_says_why():
+    with pytest.raises(SideError, match="no_such_thing"), Side("benchmarks.data:no_such_thing", {}) as side:
+        side.measure()
+
+
+def test_a_ratio_is_the_median_of_paired_ratios():
+    row = rows.Row("part", "name", "s", goal=rows.Goal("ratio", 2, 4))
+    found = rows.compared(row, [1.0, 2.0, 1.0], [3.0, 4.0, 9.0])
+    assert (found.ratio, found.spread, found.verdict) == (3.0, (2.0, 9.0), "met")
+    fast = rows.compared(row, [6.0], [3.0], higher_is_better=True)
+    assert fast.ratio == 2.0
+    assert rows.Goal("ours", 10, 5).verdict(12) == "missed"
+    assert rows.Goal("ours", 10, 5).verdict(4) == "aim"
+    assert "3x (2-9)" in rows.table([found])
+
+
+def test_latest_json_keeps_the_parts_that_were_not_measured_again(tmp_path):
+    file = tmp_path / "latest.json"
+    rows.write(file, {"cpu": "a"}, [rows.Row("one", "x", "s", 1.0), rows.Row("two", "y", "s", 2.0)], "c1")
+    rows.write(file, {"cpu": "a"}, [rows.Row("two", "y", "s", 3.0)], "c2")
+    found = json.loads(file.read_text())["rows"]
+    assert [(row["part"], row["ours"], row["commit"]) for row in found] == [
+        ("one", 1.0, "c1"),
+        ("two", 3.0, "c2"),
+    ]
+    rows.write(file, {"cpu": "b"}, [rows.Row("two", "y", "s", 4.0)], "c3")
+    assert [row["ours"] for row in json.loads(file.read_text())["rows"]] == [4.0]
+
+
+def test_the_sizes_are_those_of_the_data_sets():
+    assert int(data.cifar_counts().sum()) == 10_847
+    counts = data.imagenet_counts()
+    assert (int(counts.max()), int(counts.min()), len(counts)) == (1280, 5, 1000)
+    assert abs(int(counts.sum()) - 115_846) < 10
+
+
+def test_ours_by_the_rules_of_tailcalib_is_their_gaussian():
+    """Whitened by the exact mean and covariance, draws have mean 0 and covariance 1 but for chance."""
+    pytest.importorskip("tailcalib")
+    scores = generation.agreement(dimensions=8, number=4000)()
+    assert generation.agree(scores["ours"], 8)
+    assert generation.agree(scores["tailcalib"], 8)
+
+
+def test_another_covariance_does_not_agree():
+    assert not generation.agree({"mean": 1.0, "variance": 1.0, "covariance": 2.0})
+    assert not generation.agree({"mean": 3.0, "variance": 1.0, "covariance": 1.0})
+
+
+def test_the_rules_of_tailcalib_fill_every_class():
+    labels = data.labels_of(torch.tensor([9, 4, 2]))
+    drawn, wanted = generation.like_tailcalib(data.features(labels, 4), labels, 2, 0.1, generator(0))
+    assert wanted.bincount().tolist() == [0, 5, 7]
+    assert drawn.shape == (12, 4)
+
+
+def test_stage_two_measures_both_sides_of_a_small_fit():
+    with (
+        Side("benchmarks.stage_two:ours", OURS, {"epochs": 1}) as ours,
+        Side("benchmarks.stage_two:peers", ONE_THREAD, {"sources": 2, "trained": 256}) as peers,
+    ):
+        assert ours.measure().cpu > 0
+        assert peers.measure().found["epoch"] > 0
+
+
+def test_startup_reaches_the_first_step(tmp_path, root):
+    startup.prepare(tmp_path)
+    words = [sys.executable, "-m", "benchmarks.startup", str(tmp_path)]
+    with Side("benchmarks.side:command", OURS, {"words": words, "folder": str(root)}) as side:
+        side.measure()
+    assert "torchvision" not in json.loads((tmp_path / "first_step.json").read_text())
+
+
+def test_precision_is_compared_in_pairs():
+    found = paired({"a": 40.0, "b": 42.0, "c": 41.0}, {"b": 42.5, "a": 40.1, "c": 40.7})
+    assert found["mean_difference"] == pytest.approx(0.1)
+    assert found["standard_deviation"] == pytest.approx(0.4)
+    half = 4.302653 * 0.4 / math.sqrt(3)  # Student's t, 2 degrees of freedom, 97.5 %
+    assert found["interval"] == pytest.approx([0.1 - half, 0.1 + half], abs=1e-5)
+    with pytest.raises(UserError, match="same runs"):
+        paired({"a": 1.0, "b": 1.0}, {"a": 1.0, "c": 1.0})
