@@ -18,13 +18,13 @@ ONE = "one run, ratio 100, 200 epochs, training only"
 MANY = f"{AT_ONCE} runs on the device, each, training only"
 
 
-def ours(epochs: int, steps: int | None = None) -> Callable[[], dict[str, float]]:
+def ours(epochs: int, steps: int | None = None, batch: int = 128) -> Callable[[], dict[str, float]]:
     """Train so many epochs of ratio 100 with params.yaml's augmentation; seconds of one."""
     side = Ours(augmentation="full")
 
     def measure() -> dict[str, float]:
         started = time.perf_counter()
-        side.train(steps=steps, epochs=epochs)
+        side.train(steps=steps, epochs=epochs, batch=batch)
         if side.where.type == "cuda":
             torch.cuda.synchronize()
         return {"epoch": (time.perf_counter() - started) / epochs}

@@ -17,15 +17,15 @@ PART = "startup"
 UNWANTED = ("torchvision", "matplotlib", "snakemake", "sklearn", "dvclive", "pandas", "torch._dynamo")
 
 
-def prepare(folder: Path) -> None:
-    """What the steps `split` and `features` leave for stage two, in CIFAR-100-LT's size."""
+def prepare(folder: Path, divisor: int = 1) -> None:
+    """What the steps `split` and `features` leave for stage two; a divisor makes all classes smaller."""
     from safetensors.torch import save_file
     from torch import Tensor
 
     from benchmarks import data
     from benchmarks.stage_two import feature_data
 
-    counts = data.cifar_counts()
+    counts = (data.cifar_counts() // divisor).clamp_min(1)
     known = feature_data(counts)
     rows = "".join(f"{label},{count}\n" for label, count in enumerate(counts.tolist()))
     (folder / "counts.csv").write_text(f"class,train\n{rows}", "utf-8")

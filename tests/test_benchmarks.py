@@ -7,27 +7,41 @@ import sys
 import pytest
 import torch
 
-from benchmarks import data, generation, rows, startup, training
+from benchmarks import augmentation, data, generation, gpu, rows, stage_two, startup, training
 from benchmarks.precision import paired
-from benchmarks.side import ONE_THREAD, OURS, Side, SideError, at_once, interleaved
+from benchmarks.side import OURS, Sample, Side, SideError, at_once, interleaved
 from longtail.errors import UserError
 from longtail.random import generator
 
 
-def test_sides_are_measured_in_turns_and_their_warm_up_is_not_counted():
-    options = {"steps": 1, "evaluated": 2, "batch": 2}
-    with (
-        Side("benchmarks.training:ours", OURS, options) as ours,
-        Side("benchmarks.training:peers", ONE_THREAD, options) as peers,
-        Side("benchmarks.training:peak", OURS, {"size": 64}) as peak,
-    ):
-        found = interleaved({"ours": ours, "peers": peers, "peak": peak}, 2)
-    assert {name: len(samples) for name, samples in found.items()} == {"ours": 2, "peers": 2, "peak": 2}
-    table = training.figures(found["ours"], found["peers"], found["peak"])
-    assert all(row.ours and row.ours > 0 for row in table if not row.note.startswith("not measured"))
-    assert found["ours"][0].found["images"] == 2
-    assert found["ours"][0].found["flops"] == pytest.approx(412.3e6, rel=0.001)  # He et al.'s ResNet-32
-    assert 50 < found["ours"][0].peak_mb < 5000
+def test_sides_are_measured_in_turns_and_their_warm_up_is_not_counted(tmp_path):
+    def append(letter: str) -> Side:
+        options = {"words": ["sh", "-c", f"printf {letter} >> turns"], "folder": str(tmp_path)}
+        return Side("benchmarks.side:command", {}, options)
+
+    with append("a") as one, append("b") as other:
+        found = interleaved({"one": one, "other": other}, 2)
+    assert (tmp_path / "turns").read_text() == "ababab"
+    assert {name: len(samples) for name, samples in found.items()} == {"one": 2, "other": 2}
+
+
+def test_training_is_measured_on_both_sides_and_against_the_peak():
+    def sample(found: dict) -> Sample:
+        return Sample(cpu=1.0, wall=1.0, load=1.0, peak_mb=1.0, found=found)
+
+    ours = training.ours(steps=1, evaluated=2, batch=2)()
+    assert ours["images"] == 2
+    assert ours["flops"] == pytest.approx(412.3e6, rel=0.001)  # He et al.'s ResNet-32, forward and backward
+    peers, peak = training.peers(steps=1, evaluated=2, batch=2)(), training.peak(64)()
+    table = training.figures([sample(ours)], [sample(peers)], [sample(peak)])
+    speed, whole, share = table[:3]
+    assert speed.ours == pytest.approx(1 / ours["train"])
+    assert whole.ratio == pytest.approx(
+        200
+        * (10_847 * peers["train"] + 10_000 * peers["evaluate"])
+        / (200 * 10_847 * ours["train"] + 10 * 11_980 * ours["evaluate"])
+    )
+    assert share.ours == pytest.approx(100 * ours["flops"] / ours["train"] / peak["flops"])
 
 
 def test_a_side_has_its_own_environment(monkeypatch, tmp_path):
@@ -49,7 +63,7 @@ def test_a_side_has_its_own_environment(monkeypatch, tmp_path):
 
 
 def test_a_side_that_fails_says_why():
-    with pytest.raises(SideError, match="no_such_thing"), Side("benchmarks.data:no_such_thing", {}) as side:
+    with pytest.raises(SideError, match="no_such_thing"), Side("benchmarks.rows:no_such_thing", {}) as side:
         side.measure()
 
 
@@ -105,16 +119,18 @@ def test_the_rules_of_tailcalib_fill_every_class():
 
 
 def test_stage_two_measures_both_sides_of_a_small_fit():
-    with (
-        Side("benchmarks.stage_two:ours", OURS, {"epochs": 1}) as ours,
-        Side("benchmarks.stage_two:peers", ONE_THREAD, {"sources": 2, "trained": 256}) as peers,
-    ):
-        assert ours.measure().cpu > 0
-        assert peers.measure().found["epoch"] > 0
+    assert stage_two.ours(epochs=1, divisor=50)() is None
+    assert stage_two.peers(sources=2, trained=256)()["epoch"] > 0
+
+
+def test_augmentation_and_a_gpus_targets_run():
+    assert augmentation.ours("full", 4)() is None
+    assert augmentation.peers("full", 4)() is None
+    assert gpu.ours(epochs=1, steps=1, batch=2)()["epoch"] > 0
 
 
 def test_startup_reaches_the_first_step(tmp_path, root):
-    startup.prepare(tmp_path)
+    startup.prepare(tmp_path, divisor=50)
     words = [sys.executable, "-m", "benchmarks.startup", str(tmp_path)]
     with Side("benchmarks.side:command", OURS, {"words": words, "folder": str(root)}) as side:
         side.measure()
