@@ -77,7 +77,7 @@ def peers(sources: int, trained: int) -> Callable[[], dict[str, float]]:
 
 def rows(quick: bool) -> list[Row]:
     """The part's figures."""
-    rounds, epochs = (1, 2) if quick else (3, EPOCHS)
+    rounds, epochs = (1, 2) if quick else (2, EPOCHS)
     with (
         Side("benchmarks.stage_two:ours", OURS, {"epochs": epochs}) as one,
         Side("benchmarks.stage_two:peers", ONE_THREAD, {"sources": 100, "trained": 2560}) as other,
