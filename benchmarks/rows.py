@@ -8,6 +8,9 @@ from statistics import median
 from typing import Any, Literal
 
 LATEST = Path(__file__).parent / "latest.json"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+BEGIN, END = "<!-- figures of benchmarks/latest.json -->", "<!-- end of figures -->"
+SIDES = ("ours", "peers")
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,26 @@ def write(path: Path, hardware: dict[str, Any], rows: Sequence[Row], commit: str
             kept = [row for row in before["rows"] if row["part"] not in parts]
     found = {"hardware": hardware, "rows": kept + [{**row.record, "commit": commit} for row in rows]}
     path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    if path == LATEST:
+        document(PAGE, found)
+
+
+def document(path: Path, latest: dict[str, Any]) -> None:
+    """Put the figures of latest.json into a page, between its two marks."""
+    head, _, rest = path.read_text("utf-8").partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    lines = ["| | ours | peers | ratio (range) | floor (aim) | | load |", "|:--|--:|--:|--:|--:|:--|--:|"]
+    for row in latest["rows"]:
+        figures = [_figure(row[side]) + f" {row['unit']}" if row[side] is not None else "" for side in SIDES]
+        low, high = row["spread"] or (None, None)
+        ratio = (
+            f"{_figure(row['ratio'])}x ({_figure(low)}-{_figure(high)})" if row["ratio"] is not None else ""
+        )
+        goal = Goal(row["floor_of"], row["floor"], row["aim"]).words if row["floor"] is not None else ""
+        figures[0] = figures[0] or row["note"]
+        cells = [f"{row['part']}: {row['name']}", *figures, ratio, goal, row["verdict"], _figure(row["load"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    path.write_text("\n".join([f"{head}{BEGIN}", *lines, f"{END}{tail}"]), "utf-8")
 
 
 def _figure(value: float | None) -> str:

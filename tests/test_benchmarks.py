@@ -91,6 +91,21 @@ def test_latest_json_keeps_the_parts_that_were_not_measured_again(tmp_path):
     assert [row["ours"] for row in json.loads(file.read_text())["rows"]] == [4.0]
 
 
+def test_a_page_shows_the_figures_between_its_marks(tmp_path):
+    page, file = tmp_path / "page.md", tmp_path / "figures.json"
+    row = rows.compared(rows.Row("part", "name", "s", goal=rows.Goal("ours", 10, 5)), [8.0], [16.0])
+    rows.write(file, {}, [row, rows.Row("part", "other", "", note="not measured (no GPU)")], None)
+    page.write_text(f"before\n{rows.BEGIN}\nold\n{rows.END}\nafter\n")
+    for _ in range(2):
+        rows.document(page, json.loads(file.read_text()))
+    lines = page.read_text().splitlines()
+    assert lines[0] == "before"
+    assert lines[-1] == "after"
+    assert "| part: name | 8 s | 16 s | 2x (2-2) | <= 10 (5) | met |  |" in lines
+    assert "| part: other | not measured (no GPU) |  |  |  |  |  |" in lines
+    assert "old" not in lines
+
+
 def test_the_sizes_are_those_of_the_data_sets():
     assert int(data.cifar_counts().sum()) == 10_847
     counts = data.imagenet_counts()
