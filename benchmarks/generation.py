@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks import data
@@ -165,14 +166,11 @@ def ours_like_tailcalib(dimensions: int, divisor: int, k: int = 2, alpha: float 
 
 def tailcalib_package(dimensions: int, divisor: int, k: int = 2, alpha: float = 0.1) -> Callable[[], Any]:
     """A whole generation by the package itself, its numpy engine (the other one ends in a NameError)."""
-    from tailcalib import tailcalib
-
     features, labels = tailcalib_data(dimensions, divisor)
-    x, y = features.double().numpy(), labels.numpy()
+    x = features.double()
 
     def measure() -> dict[str, float]:
-        made = tailcalib(base_engine="numpy").generate(X=x, y=y, tukey_value=1.0, alpha=alpha, topk=k)[2]
-        return {"features": sum(len(points) for points in made.values())}
+        return {"features": sum(len(points) for points in by_package(x, labels, k, alpha).values())}
 
     return measure
 
@@ -183,10 +181,8 @@ def agreement(
     """Draws of the package and ours from one sample, each against the Gaussian that the rules define.
 
     Draws are whitened by the exact mean and covariance in float64. Then the root mean square of z-scores
-    of the mean, of the variances and of the covariances is 1 but for chance.
+    of the mean, of the variances and of the covariances is 1 but for chance. Without the package ours alone.
     """
-    from tailcalib import tailcalib
-
     labels = data.labels_of(torch.tensor([24, 9, 2, 2]))
     features = data.features(labels, dimensions)
     sample = int((labels == 2).nonzero()[0])
@@ -209,24 +205,30 @@ def agreement(
             "covariance": float((products[above] * math.sqrt(n)).square().mean().sqrt()),
         }
 
+    extra = 2 * number - int((labels == 0).sum()) + 2  # a class of two samples: `number` from each
+
     def measure() -> dict[str, dict[str, float]]:
-        np.random.seed(0)
-        engine = tailcalib(base_engine="numpy")
-        options = {"tukey_value": 1.0, "alpha": alpha, "topk": k}
-        with warnings.catch_warnings(action="ignore"):
-            theirs = engine.generate(X=x.numpy(), y=labels.numpy(), extra_points=2 * number - 22, **options)[
-                2
-            ]
-        drawn, wanted = like_tailcalib(
-            features, labels, k, alpha, generator("benchmark", "agreement"), 2 * number - 22
-        )
-        # a class of two samples: the package's first half is of the first, ours alternate
-        return {
-            "tailcalib": scores(torch.from_numpy(theirs[2][:number])),
-            "ours": scores(drawn[wanted == 2][::2]),
-        }
+        random = generator("benchmark", "agreement")
+        drawn, wanted = like_tailcalib(features, labels, k, alpha, random, extra)
+        found = {"ours": scores(drawn[wanted == 2][::2])}  # its samples are used in turn
+        if find_spec("tailcalib") is not None:
+            points = by_package(x, labels, k, alpha, extra)[2]
+            found["tailcalib"] = scores(torch.from_numpy(points[:number]))  # all of a sample's, then the next
+        return found
 
     return measure
+
+
+def by_package(x: Tensor, labels: Tensor, k: int, alpha: float, extra: int = 0) -> dict[int, NDArray[Any]]:
+    """What the package generates, by class."""
+    from tailcalib import tailcalib
+
+    np.random.seed(0)
+    options = {"tukey_value": 1.0, "alpha": alpha, "topk": k, "extra_points": extra}
+    with warnings.catch_warnings(action="ignore"):
+        made = tailcalib(base_engine="numpy").generate(X=x.numpy(), y=labels.numpy(), **options)
+    generated: dict[int, NDArray[Any]] = made[2]
+    return generated
 
 
 def agree(scores: dict[str, float], dimensions: int = 16) -> bool:

@@ -113,12 +113,10 @@ def test_the_sizes_are_those_of_the_data_sets():
     assert abs(int(counts.sum()) - 115_846) < 10
 
 
-def test_ours_by_the_rules_of_tailcalib_is_their_gaussian():
+def test_draws_by_the_rules_of_tailcalib_are_the_gaussian_they_define():
     """Whitened by the exact mean and covariance, draws have mean 0 and covariance 1 but for chance."""
-    pytest.importorskip("tailcalib")
-    scores = generation.agreement(dimensions=8, number=4000)()
-    assert generation.agree(scores["ours"], 8)
-    assert generation.agree(scores["tailcalib"], 8)
+    for own in generation.agreement(dimensions=8, number=4000)().values():  # tailcalib's too where it is
+        assert generation.agree(own, 8)
 
 
 def test_another_covariance_does_not_agree():
