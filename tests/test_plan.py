@@ -99,7 +99,6 @@ def test_equal_recipes_under_two_names_are_one_run(settings):
     assert len(plan(Params.read(settings)).stage_one) == 36
 
 
-<<<<<<< HEAD
 def test_only_the_classifier_on_all_training_images_has_their_features_made(settings):
     before = plan(Params.read(settings))
     settings = deepcopy(settings)
@@ -114,7 +113,8 @@ def test_only_the_classifier_on_all_training_images_has_their_features_made(sett
         assert after.features[name].settings.whole
         assert after.features[name].settings.views == 0
     assert "whole" not in before.features.popitem()[1].settings.resolved(hashed=True)
-=======
+
+
 def test_a_table_at_one_ratio_needs_the_runs_of_that_ratio_only(settings):
     settings = deepcopy(settings)
     settings["tables"]["table2"]["ratios"] = [100]
@@ -139,7 +139,6 @@ def test_other_subsets_are_named_and_leave_the_names_of_the_first_alone(settings
     after = runs(settings)
     assert all(before[step] <= after[step] for step in STEPS)
     assert all("-subset3-" in name for step in STEPS for name in after[step] - before[step])
->>>>>>> 151b15f (Tables with columns as data, a second, linear method a row, paired intervals and several subsets)
 
 
 def test_names_are_readable_and_end_in_the_identity(settings):

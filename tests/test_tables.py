@@ -184,7 +184,6 @@ def test_a_fixed_confidence_selects_nothing():
     assert not getattr(afg.model_validate({"confidence": {"update": "fixed"}}), "selects", "")
 
 
-<<<<<<< HEAD
 def test_a_classifier_that_learnt_from_all_training_images_is_marked(tmp_path):
     job = made.job(tmp_path / "a", made.table(), seeds=(0,))
     usual = written(job)
@@ -199,7 +198,8 @@ def test_a_classifier_that_learnt_from_all_training_images_is_marked(tmp_path):
     assert lines["cRT", "100"]["classifier_data"] == "complete training set"
     assert lines["GLAG", "100"]["classifier_data"] == "long-tailed training set"
     assert lines["BBN", "100"]["classifier_data"] == ""
-=======
+
+
 COMPONENTS = [
     {"section": "Components", "label": "CE", "method": "CE"},
     {"section": "Components", "label": "GraLoss", "method": "GraLoss"},
@@ -347,7 +347,6 @@ def test_notes_of_the_settings_stand_last(tmp_path):
     text = written(made.job(tmp_path, made.table(notes=["A 100 % sure note."]), seeds=(0,)))
     assert text["md"].endswith("- A 100 % sure note.\n")
     assert r"A 100 \% sure note." in text["tex"]
->>>>>>> 151b15f (Tables with columns as data, a second, linear method a row, paired intervals and several subsets)
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path):
