@@ -1,13 +1,15 @@
 """The identity of a run: what changes it, and what must not."""
 
+import json
 from typing import Annotated
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from longtail import identity, settings
-from longtail.identity import adopted, closure, code_digest, digest
+from longtail.identity import Texts, adopted, closure, code_digest, digest, hashed
 from longtail.settings import Neutral, Settings
 
 json_data = st.recursive(
@@ -102,3 +104,19 @@ def test_adopted_code_stands_for_what_it_replaced(tmp_path):
     (tmp_path / "workflow/adopted.csv").write_text("step,code,as,reason\ns,ccc,bbb,r\ns,bbb,aaa,r\n")
     assert adopted("ccc", tmp_path) == "aaa"
     assert adopted("ddd", tmp_path) == "ddd"
+
+
+def test_blocks_written_once_hash_as_the_whole_does():
+    class Inner(Settings):
+        rate: float = 1.0
+        words: tuple[str, ...] = ("a", "ä")
+
+    class Outer(Settings):
+        power: float = Field(0.5, alias="lambda")
+        added: Annotated[int, Neutral(3)] = 3
+        inner: Inner = Inner()
+        given: Inner | None = None
+
+    block = Outer(given=Inner(rate=2))
+    assert hashed(Texts(hashed=True).of(block)) == digest(block.resolved(hashed=True))
+    assert json.loads(Texts(hashed=False).of(block)) == block.resolved()

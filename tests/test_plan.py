@@ -152,8 +152,8 @@ def test_names_are_readable_and_end_in_the_identity(settings):
 def test_two_runs_with_one_name_are_refused(settings, monkeypatch):
     from longtail import plan as module
 
-    real = module.digest
-    monkeypatch.setattr(module, "digest", lambda data: "0" * 8 + real(data)[8:])
+    real = module.hashed
+    monkeypatch.setattr(module, "hashed", lambda text: "0" * 8 + real(text)[8:])
     clashing = deepcopy(settings)
     clashing["stage_two"]["crt"]["batchnorm"] = "train"  # features of one model, made in two ways
     with pytest.raises(UserError, match="two different runs would be named"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from longtail.errors import UserError
-from longtail.identity import ADOPTED
+from longtail.identity import ADOPTED, Texts
 from longtail.params import Params
 from longtail.plan import STEPS, Run, identity_of, plan
 from longtail.store import stored
@@ -53,7 +53,7 @@ def _finished_with_other_code(run: Run) -> str | None:
         for file in newest_first:
             found: dict[str, Any] = json.loads(file.read_text("utf-8"))
             code = str(found["code"]["digest"])
-            if identity_of(run.step, run.settings, run.inputs, code) == found["identity"]:
+            if identity_of(run.step, run.settings, run.inputs, code, Texts(hashed=True)) == found["identity"]:
                 return code
     return None
 

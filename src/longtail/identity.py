@@ -11,10 +11,11 @@ import json
 from collections.abc import Iterable
 from functools import cache
 from hashlib import sha256
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Any
 
-from longtail.settings import PACKAGE
+from longtail.settings import PACKAGE, Settings, plain
 
 BESIDE = frozenset(
     f"longtail.{name}"
@@ -38,7 +39,47 @@ BESIDE = frozenset(
 
 def digest(data: Any) -> str:
     """SHA-256 of JSON data, in hexadecimal; the order of keys does not count, 1 and 1.0 are one."""
-    return sha256(json.dumps(_canonical(data), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashed(canonical(data))
+
+
+def hashed(text: str) -> str:
+    """SHA-256 of a text, in hexadecimal."""
+    return sha256(text.encode()).hexdigest()
+
+
+def canonical(data: Any) -> str:
+    """JSON data as the text that is hashed."""
+    return json.dumps(_canonical(data), sort_keys=True, separators=(",", ":"))
+
+
+def composed(parts: dict[str, str]) -> str:
+    """The text of an object of which the texts of its values are known."""
+    return "{" + ",".join([f"{quoted(key)}:{parts[key]}" for key in sorted(parts)]) + "}"
+
+
+class Texts:
+    """Settings as JSON text, every block written once, though it stands in thousands of runs.
+
+    Args:
+        hashed: whether it is the text that is hashed, else that of all keys.
+    """
+
+    def __init__(self, hashed: bool) -> None:
+        self.hashed = hashed
+        self._known: dict[int, tuple[Settings, str]] = {}  # with the block itself, which keeps its id taken
+
+    def of(self, block: Settings) -> str:
+        """The same text as that of `block.resolved(hashed)`."""
+        if id(block) not in self._known:
+            parts = {key: self._value(value) for key, value in block.kept(self.hashed).items()}
+            self._known[id(block)] = block, composed(parts)
+        return self._known[id(block)][1]
+
+    def _value(self, value: Any) -> str:
+        if isinstance(value, Settings):
+            return self.of(value)
+        data = plain(value, self.hashed)
+        return canonical(data) if self.hashed else json.dumps(data, sort_keys=True)
 
 
 def _canonical(data: Any) -> Any:

@@ -24,9 +24,9 @@ class Method(Settings):
     name: str
     options: SerializeAsAny[Settings]
 
-    def resolved(self, hashed: bool = False) -> dict[str, Any]:
+    def kept(self, hashed: bool = False) -> dict[str, Any]:
         """The name and the options in one flat block, as params.yaml has them."""
-        return {"name": self.name, **self.options.resolved(hashed)}
+        return {"name": self.name, **self.options.kept(hashed)}
 
 
 def method_of(kind: str) -> Any:
@@ -155,10 +155,10 @@ class Validation(Settings):
     per_class: int = Field(20, ge=1)  # of `unused`, as ImageNet-LT's official list has 20
     share: float = Field(0.1, gt=0, lt=1)  # of `holdout`
 
-    def resolved(self, hashed: bool = False) -> dict[str, Any]:
+    def kept(self, hashed: bool = False) -> dict[str, Any]:
         """Only the keys that the source reads."""
         read = {"unused": {"source", "per_class"}, "holdout": {"source", "share"}, "test": {"source"}}
-        return {k: v for k, v in super().resolved(hashed).items() if k in read[self.source]}
+        return {key: value for key, value in super().kept(hashed).items() if key in read[self.source]}
 
     @property
     def words(self) -> str:

@@ -7,17 +7,20 @@ into `.longtail/plan`, from where its command reads them: edits of params.yaml m
 reach no job.
 """
 
+import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from itertools import product
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Any
 
 from longtail.datasets import DATASETS
 from longtail.errors import UserError
-from longtail.identity import adopted, code_digest, digest
+from longtail.identity import Texts, adopted, canonical, code_digest, composed, digest, hashed
 from longtail.params import (
     AcquireSettings,
     Classifier,
@@ -33,7 +36,7 @@ from longtail.params import (
     Table,
 )
 from longtail.settings import PACKAGE, Settings, plain
-from longtail.store import write_json
+from longtail.store import write_json, write_text
 from longtail.sweeps import expanded
 from longtail.tables import check
 
@@ -60,30 +63,31 @@ class Run:
         """The file that is written last."""
         return f"{self.folder}/run.json"
 
-    @property
-    def planned(self) -> dict[str, Any]:
-        """What the run's command is told."""
-        return {
+    def planned(self, texts: Texts) -> str:
+        """What the run's command is told, as JSON."""
+        known = {
             "step": self.step,
             "run": self.name,
             "identity": self.identity,
             "code": self.code,
-            "modules": list(self.modules),
-            "settings": self.settings.resolved(),
+            "modules": self.modules,
             "folder": self.folder,
             "inputs": {run.step: reference(run) for run in self.inputs},
         }
+        return composed(
+            {"settings": texts.of(self.settings)} | {key: json.dumps(known[key]) for key in known}
+        )
 
 
-def identity_of(step: str, settings: Settings, inputs: Iterable[Run], code: str) -> str:
+def identity_of(step: str, settings: Settings, inputs: Iterable[Run], code: str, texts: Texts) -> str:
     """SHA-256 of what a run reads, of what it is built on, and of the code that computes it."""
     known = {
-        "step": step,
-        "settings": settings.resolved(hashed=True),
-        "inputs": {run.step: run.identity for run in inputs},
-        "code": code,
+        "step": quoted(step),
+        "settings": texts.of(settings),
+        "inputs": composed({run.step: quoted(run.identity) for run in inputs}),
+        "code": quoted(code),
     }
-    return digest(known)
+    return hashed(composed(known))
 
 
 def reference(run: Run) -> dict[str, str]:
@@ -102,17 +106,26 @@ class Cell:
     seed: int
     runs: dict[str, Run]
 
-    @property
-    def planned(self) -> dict[str, Any]:
-        """The cell as JSON data."""
+    def planned(self, reads: Iterable[str]) -> dict[str, Any]:
+        """The cell as JSON data, its runs by their names."""
         return {
             "method": self.method,
             "imbalance": self.imbalance,
             "ratio": self.ratio,
             "subset_seed": self.subset_seed,
             "seed": self.seed,
-            "runs": {step: reference(run) for step, run in self.runs.items()},
+            "runs": {step: self.runs[step].name for step in reads},
         }
+
+    def hashed(self, reads: Iterable[str]) -> str:
+        """The text of it that is hashed: its runs by their identities, keys in alphabetical order."""
+        runs = ",".join(f'"{step}":"{self.runs[step].identity}"' for step in sorted(reads))
+        return f'{{{self._place},"runs":{{{runs}}},"seed":{self.seed},"subset_seed":{self.subset_seed}}}'
+
+    @cached_property
+    def _place(self) -> str:
+        known = {"imbalance": self.imbalance, "method": self.method, "ratio": self.ratio}
+        return canonical(known)[1:-1]
 
 
 @dataclass(frozen=True)
@@ -152,51 +165,52 @@ class Published:
         file = Path(f"workflow/report/{plain(self.settings).get('name')}.rst")
         return file.read_text("utf-8") if file.is_file() else ""
 
-    @property
-    def runs(self) -> list[Run]:
-        """Every run that is read, once."""
-        runs = (cell.runs[step] for cell in self.cells for step in self.reads)
-        return list({run.name + run.step: run for run in runs}.values())
+    @cached_property
+    def runs(self) -> dict[str, dict[str, Run]]:
+        """Every run that is read, by step and name."""
+        return {step: {cell.runs[step].name: cell.runs[step] for cell in self.cells} for step in self.reads}
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         """What Snakemake has to have made before, and what the command is told: new with every identity."""
         told = str(PLANNED / self.kind / f"{self.name}-{self.identity[:16]}.json")
-        return [told, *(run.record for run in self.runs), *(item.outputs[0] for item in self.built_on)]
+        records = (run.record for runs in self.runs.values() for run in runs.values())
+        return [told, *records, *(item.outputs[0] for item in self.built_on)]
 
     @property
     def planned(self) -> dict[str, Any]:
-        """What the command is told."""
+        """What the command is told, beside the identity."""
+        return {
+            **self._known(),
+            "cells": [cell.planned(self.reads) for cell in self.cells],
+            "runs": {
+                step: {name: reference(run) for name, run in runs.items()} for step, runs in self.runs.items()
+            },
+        }
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of everything that the outputs depend on, and of where they are published."""
+        parts = {key: canonical(value) for key, value in self._known(hashed=True).items()}
+        cells = ",".join(cell.hashed(self.reads) for cell in self.cells)
+        return hashed(composed({**parts, "cells": f"[{cells}]"}))
+
+    def _known(self, hashed: bool = False) -> dict[str, Any]:
         return {
             "kind": self.kind,
             "name": self.name,
             "folder": self.folder,
-            "settings": plain(self.settings),
+            "settings": plain(self.settings, hashed),
             "modules": list(self.modules),
             "code": self.code,
-            "cells": [cell.planned for cell in self.cells],
             "reads": list(self.reads),
-            "context": plain(self.context),
+            "context": plain(self.context, hashed),
             "outputs": self.outputs,
             "built_on": [
                 {"record": item.record, "identity": item.identity, "outputs": item.outputs}
                 for item in self.built_on
             ],
         }
-
-    @cached_property
-    def identity(self) -> str:
-        """Hash of everything that the outputs depend on, and of where they are published."""
-        known = self.planned
-        cells = [
-            {
-                **cell,
-                "runs": {step: run["identity"] for step, run in cell["runs"].items() if step in self.reads},
-            }
-            for cell in known["cells"]
-        ]
-        hashed = {"settings": plain(self.settings, hashed=True), "context": plain(self.context, hashed=True)}
-        return digest({**known, **hashed, "cells": cells})
 
 
 @dataclass
@@ -234,7 +248,7 @@ class Plan:
         """The first file of everything published: the workflow's targets."""
         return [item.outputs[0] for item in self.published()]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Names the list of runs that a layer's check goes through."""
         return digest(self._listing())[:16]
@@ -250,25 +264,26 @@ class Plan:
 
     def write(self, folder: Path = PLANNED) -> None:
         """Write what every command will be told; what is there already is the same by its name."""
-        for run in self.everything():
-            path = folder / run.step / f"{run.name}.json"
-            if (
-                run.step == "acquire"
-            ):  # its name does not say where the files lie, or whether to download them
-                write_json(path, run.planned)
-            else:
-                _write_once(path, run.planned)
+        texts = Texts(hashed=False)
+        for step in STEPS:
+            there = _names(folder / step)
+            for run in self.runs(step).values():
+                name = f"{run.name}.json"
+                # a dataset's name does not say where the files lie, or whether to download them
+                if step == "acquire" or name not in there:
+                    write_text(folder / step / name, run.planned(texts))
         for item in self.published():
-            _write_once(
-                folder / item.kind / f"{item.name}-{item.identity[:16]}.json",
-                {**item.planned, "identity": item.identity},
-            )
-        _write_once(folder / "layers" / f"{self.digest}.json", self._listing())
+            told = folder / item.kind / f"{item.name}-{item.identity[:16]}.json"
+            if not told.exists():
+                write_json(told, {**item.planned, "identity": item.identity}, indent=None)
+        layers = folder / "layers" / f"{self.digest}.json"
+        if not layers.exists():
+            write_json(layers, self._listing(), indent=None)
 
 
-def _write_once(path: Path, data: Any) -> None:
-    if not path.exists():
-        write_json(path, data)
+def _names(folder: Path) -> set[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return set(os.listdir(folder))
 
 
 class _Planner:
@@ -276,7 +291,9 @@ class _Planner:
 
     def __init__(self, plan: Plan, root: Path) -> None:
         self.plan, self.root = plan, root
+        self.texts = Texts(hashed=True)
         self.by_identity: dict[str, Run] = {}
+        self.known: dict[tuple[Any, ...], Run] = {}  # what several methods share, by where it stands
         self.codes: dict[tuple[str, ...], str] = {}
 
     def code(self, modules: tuple[str, ...]) -> str:
@@ -288,7 +305,7 @@ class _Planner:
         self, step: str, label: str, settings: Settings, inputs: tuple[Run, ...], modules: tuple[str, ...]
     ) -> Run:
         code = self.code(modules)
-        identity = identity_of(step, settings, inputs, code)
+        identity = identity_of(step, settings, inputs, code, self.texts)
         if identity in self.by_identity:
             return self.by_identity[identity]
         name = f"{label}-{identity[:8]}"
@@ -370,8 +387,10 @@ def _publish(planner: _Planner, params: Params, raw: Run) -> None:
 
 def _cells(planner: _Planner, params: Params, raw: Run, method: str, row: MethodRow) -> Iterator[Cell]:
     """The cells of a method at the imbalances at which a table shows it."""
+    known = planner.known
     tables = [table for table in params.tables.values() if method in table.methods]
     recipe, classifier = params.stage_one[row.stage_one], params.stage_two[row.stage_two]
+    modules = ("longtail.stage_two", f"longtail.stage_two.{classifier.method.name}")
     for imbalance, subset in product(params.imbalance.profiles(), params.subset_seed):
         ratio = getattr(imbalance, "ratio", None)
         if not any(table.shows(ratio) for table in tables):
@@ -380,14 +399,20 @@ def _cells(planner: _Planner, params: Params, raw: Run, method: str, row: Method
         label = f"{params.dataset}-{imbalance.label}" + f"-subset{subset}" * (subset != 0)
         for seed in params.seeds:
             trained = f"{label}-{row.stage_one}-seed{seed}"
-            stage_one = _stage_one(planner, params, split, recipe, seed, trained)
-            features = _features(planner, params, recipe, classifier, stage_one, seed)
+            key: tuple[Any, ...] = (trained,)
+            if key not in known:
+                known[key] = _stage_one(planner, params, split, recipe, seed, trained)
+            stage_one = known[key]
+            key = (trained, classifier.batchnorm, _reads_whole(classifier))
+            if key not in known:
+                known[key] = _features(planner, params, recipe, classifier, stage_one, seed)
+            features = known[key]
             stage_two = planner.add(
                 "stage_two",
                 f"{label}-{row.stage_one}-{row.stage_two}-seed{seed}",
                 StageTwoSettings(method=classifier.method, seed=seed),
                 (features, split),
-                ("longtail.stage_two", f"longtail.stage_two.{classifier.method.name}"),
+                modules,
             )
             runs = {run.step: run for run in (raw, split, stage_one, features, stage_two)}
             yield Cell(method, imbalance.label, ratio, subset, seed, runs)
@@ -423,6 +448,10 @@ def _stage_one(planner: _Planner, params: Params, split: Run, recipe: Recipe, se
     )
 
 
+def _reads_whole(classifier: Classifier) -> bool:
+    return getattr(classifier.method.options, "reads", "") == "whole"
+
+
 def _features(
     planner: _Planner, params: Params, recipe: Recipe, classifier: Classifier, stage_one: Run, seed: int
 ) -> Run:
@@ -430,7 +459,7 @@ def _features(
 
     Such a classifier reads clean features only, so that no view is made for it.
     """
-    whole = getattr(classifier.method.options, "reads", "") == "whole"
+    whole = _reads_whole(classifier)
     label = stage_one.name.removesuffix(f"-{stage_one.identity[:8]}")
     settings = FeaturesSettings(
         dataset=params.dataset,

@@ -133,26 +133,25 @@ def _draw(kind: str, planned: dict[str, Any], folder: Path) -> None:
     from longtail.published_job import Cell, PublishedJob
 
     context = planned["context"]
-    cells, verified = [], {}
-    for cell in planned["cells"]:
-        runs = {}
-        for step in planned["reads"]:
-            reference = cell["runs"][step]
-            key = (step, reference["run"])
-            if key not in verified:
-                verified[key] = locate(step, reference)
-            runs[step] = verified[key]
-        cells.append(
-            Cell(
-                method=cell["method"],
-                imbalance=cell["imbalance"],
-                ratio=cell["ratio"],
-                subset_seed=cell["subset_seed"],
-                seed=cell["seed"],
-                runs=runs,
-                info={step: store.record(path) for step, path in runs.items()},
-            )
+    folders = {
+        step: {name: locate(step, {"run": name, **run}) for name, run in runs.items()}
+        for step, runs in planned["runs"].items()
+    }
+    records = {
+        step: {name: store.record(path) for name, path in found.items()} for step, found in folders.items()
+    }
+    cells = [
+        Cell(
+            method=cell["method"],
+            imbalance=cell["imbalance"],
+            ratio=cell["ratio"],
+            subset_seed=cell["subset_seed"],
+            seed=cell["seed"],
+            runs={step: folders[step][name] for step, name in cell["runs"].items()},
+            info={step: records[step][name] for step, name in cell["runs"].items()},
         )
+        for cell in planned["cells"]
+    ]
     settings: Any
     if kind == "tables":
         from longtail import tables as module

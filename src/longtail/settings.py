@@ -11,7 +11,7 @@ import importlib
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -35,14 +35,28 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @final
     def resolved(self, hashed: bool = False) -> dict[str, Any]:
         """All keys with their values as JSON data; for hashing, without those at their neutral value."""
-        kept = {}
-        for name, field in type(self).model_fields.items():
+        return {key: plain(value, hashed) for key, value in self.kept(hashed).items()}
+
+    def kept(self, hashed: bool = False) -> dict[str, Any]:
+        """What `resolved` has, with the values as they are, blocks as settings."""
+        found = {}
+        for name, key, neutral in _keys(type(self)):
             value = getattr(self, name)
-            if not (hashed and any(isinstance(m, Neutral) and m.value == value for m in field.metadata)):
-                kept[field.alias or name] = plain(value, hashed)
-        return kept
+            if not (hashed and value in neutral):
+                found[key] = value
+        return found
+
+
+@cache
+def _keys(block: type[Settings]) -> list[tuple[str, str, list[Any]]]:
+    """Of each field: its name, its key in params.yaml, its neutral value if it has one."""
+    return [
+        (name, field.alias or name, [mark.value for mark in field.metadata if isinstance(mark, Neutral)])
+        for name, field in block.model_fields.items()
+    ]
 
 
 def plain(value: Any, hashed: bool = False) -> Any:
