@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from longtail import identity, settings
-from longtail.identity import Texts, adopted, closure, code_digest, digest, hashed
-from longtail.settings import Neutral, Settings
+from longtail.identity import adopted, closure, code_digest, digest, hashed
+from longtail.settings import Neutral, Settings, Texts
 
 json_data = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

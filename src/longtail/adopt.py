@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from longtail.errors import UserError
-from longtail.identity import ADOPTED, Texts
+from longtail.identity import ADOPTED
 from longtail.params import Params
 from longtail.plan import STEPS, Run, identity_of, plan
+from longtail.settings import Texts
 from longtail.store import stored
 
 

@@ -18,10 +18,12 @@ PUBLISHED = ("tables", "figures", "report")
 # glibc gives freed memory back to the kernel and faults it in again at every step unless told not to:
 # 7 to 18 % of a training step on a CPU. It reads these before Python starts.
 FULL = re.compile(r"No space left|os error (27|28|122)\b")  # as safetensors says it
-MALLOC = {
+COMPUTING = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
     "MALLOC_TOP_PAD_": str(1 << 26),
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
 }
 
 
@@ -68,7 +70,7 @@ def _restart_in_order(command: str, arguments: list[str]) -> None:
         rest = environment.get("PYTHONPATH", "")
         environment["PYTHONPATH"] = str(source.resolve()) + (os.pathsep + rest if rest else "")
     if command in STEPS:
-        environment = {**MALLOC, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **environment}
+        environment = {**COMPUTING, **environment}
     if environment != dict(os.environ):
         os.execve(sys.executable, [sys.executable, "-m", "longtail", *arguments], environment)
 

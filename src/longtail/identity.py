@@ -15,13 +15,13 @@ from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Any
 
-from longtail.settings import PACKAGE, Settings, plain
-
+PACKAGE = Path(__file__).parent
 BESIDE = frozenset(
     f"longtail.{name}"
     for name in (
         "adopt",
         "cli",
+        "companions",
         "datasets",  # by the dataset's own identity
         "errors",
         "identity",
@@ -55,31 +55,6 @@ def canonical(data: Any) -> str:
 def composed(parts: dict[str, str]) -> str:
     """The text of an object of which the texts of its values are known."""
     return "{" + ",".join([f"{quoted(key)}:{parts[key]}" for key in sorted(parts)]) + "}"
-
-
-class Texts:
-    """Settings as JSON text, every block written once, though it stands in thousands of runs.
-
-    Args:
-        hashed: whether it is the text that is hashed, else that of all keys.
-    """
-
-    def __init__(self, hashed: bool) -> None:
-        self.hashed = hashed
-        self._known: dict[int, tuple[Settings, str]] = {}  # with the block itself, which keeps its id taken
-
-    def of(self, block: Settings) -> str:
-        """The same text as that of `block.resolved(hashed)`."""
-        if id(block) not in self._known:
-            parts = {key: self._value(value) for key, value in block.kept(self.hashed).items()}
-            self._known[id(block)] = block, composed(parts)
-        return self._known[id(block)][1]
-
-    def _value(self, value: Any) -> str:
-        if isinstance(value, Settings):
-            return self.of(value)
-        data = plain(value, self.hashed)
-        return canonical(data) if self.hashed else json.dumps(data, sort_keys=True)
 
 
 def _canonical(data: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 
 from longtail.datasets import DATASETS
 from longtail.errors import UserError
-from longtail.identity import Texts, adopted, canonical, code_digest, composed, digest, hashed
+from longtail.identity import PACKAGE, adopted, canonical, code_digest, composed, digest, hashed
 from longtail.params import (
     AcquireSettings,
     Classifier,
@@ -35,13 +35,12 @@ from longtail.params import (
     StageTwoSettings,
     Table,
 )
-from longtail.settings import PACKAGE, Settings, plain
-from longtail.store import write_json, write_text
+from longtail.settings import Settings, Texts, plain
+from longtail.store import PLANNED, write_json, write_text
 from longtail.sweeps import expanded
 from longtail.tables import check
 
 STEPS = ("acquire", "split", "stage_one", "features", "stage_two")
-PLANNED = Path(".longtail/plan")
 RAW = "data/raw"
 
 

@@ -19,8 +19,9 @@ from longtail.errors import UserError
 from longtail.identity import file_digest
 from longtail.params import Groups, Recipe, Table, Validation
 from longtail.plan import Plan, Published
-from longtail.run import locate, read_plan, same_code
+from longtail.run import locate, same_code
 from longtail.settings import settings_of
+from longtail.store import read_plan
 
 STALE = 1.0  # a second after the epoch: Snakemake takes a time of 0 for no time at all
 

@@ -1,50 +1,40 @@
 """How a planned run is computed: looked up in the store, else computed there, then linked into results/.
 
 longtail stage-one RUN    reads .longtail/plan/stage_one/RUN.json, and neither params.yaml nor a flag
+
+A run that is in the store is linked without importing what computes it.
 """
 
 import importlib
-import json
 import platform
 import resource
 import shutil
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from longtail import params, store
+from longtail import store
+from longtail.companions import budget, companions
 from longtail.errors import UserError
 from longtail.identity import adopted, code_digest, file_digest
-from longtail.job import Job
-from longtail.plan import PLANNED
-from longtail.settings import Settings
+from longtail.store import read_plan
 
-SETTINGS: dict[str, type[Settings]] = {
-    "acquire": params.AcquireSettings,
-    "split": params.SplitSettings,
-    "stage_one": params.StageOneSettings,
-    "features": params.FeaturesSettings,
-    "stage_two": params.StageTwoSettings,
+if TYPE_CHECKING:
+    from longtail.job import Job
+
+SETTINGS = {
+    "acquire": "AcquireSettings",
+    "split": "SplitSettings",
+    "stage_one": "StageOneSettings",
+    "features": "FeaturesSettings",
+    "stage_two": "StageTwoSettings",
 }
 USES_DEVICE = ("stage_one", "features", "stage_two")
 RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "scikit-learn")
-
-
-def read_plan(kind: str, name: str) -> dict[str, Any]:
-    """What the plan says of a run or of something published.
-
-    Raises:
-        UserError: if it was never planned here.
-    """
-    file = PLANNED / kind / f"{name}.json"
-    try:
-        return dict(json.loads(file.read_text("utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{name}: not planned here; `longtail plan` lists the runs and plans them") from None
 
 
 def same_code(planned: dict[str, Any]) -> None:
@@ -85,16 +75,47 @@ def execute(step: str, name: str, into: str | None = None) -> None:
         UserError: for everything that is the user's to mend.
     """
     planned = read_plan(step, name)
-    folder, identity = Path(into or planned["folder"]), planned["identity"]
-    same_code(planned)
-    with store.locked(step, name):
-        finished = store.find(step, name, identity)
-        if finished is None:
-            finished = _compute(planned)
-        if finished.name != name:  # the same run under another entry's name
-            finished = store.keep(_copy(finished, step, name), step, name)
-        store.link(finished, folder)
-        shutil.rmtree(store.scratch(step, name), ignore_errors=True)
+    folder, seconds = Path(into or planned["folder"]), budget(step)
+    with ExitStack() as device:
+        with store.locked(step, name):
+            finished = store.find(step, name, planned["identity"])
+            computed = finished is None
+            if finished is None:
+                same_code(planned)
+                if step in USES_DEVICE:
+                    from longtail.device import lease
+
+                    device.enter_context(lease())
+                finished = compute(planned)
+            if finished.name != name:  # the same run under another entry's name
+                finished = store.keep(_copy(finished, step, name), step, name)
+            store.link(finished, folder)
+            shutil.rmtree(store.scratch(step, name), ignore_errors=True)
+        if computed and seconds:
+            _share(step, name, seconds, last=store.record(finished)["seconds"])
+
+
+def _share(step: str, run: str, seconds: float, last: float) -> None:
+    """Compute other wanted runs into the store, as long as one more, taken to be like the last, fits in.
+
+    Never fails: what goes wrong here goes wrong in the run's own job, which says so.
+    """
+    until = time.monotonic() + seconds
+    done, other = 0, "another run"
+    try:
+        for planned in companions(step, run):
+            begun, other = time.monotonic(), planned["run"]
+            if begun + last > until:
+                break
+            with store.locked(step, other, wait=False) as held:
+                if held and store.find(step, other, planned["identity"]) is None:
+                    compute(planned)
+                    shutil.rmtree(store.scratch(step, other), ignore_errors=True)
+                    last, done = time.monotonic() - begun, done + 1
+    except Exception as error:
+        print(f"{other}: left to its own job ({error})", file=sys.stderr, flush=True)
+    if done:
+        print(f"{run}: {done} more computed beside it, for their jobs to link", file=sys.stderr, flush=True)
 
 
 def _copy(finished: Path, step: str, name: str) -> Path:
@@ -104,35 +125,67 @@ def _copy(finished: Path, step: str, name: str) -> Path:
     return copy
 
 
-def _compute(planned: dict[str, Any]) -> Path:
+def compute(planned: dict[str, Any]) -> Path:
+    """Compute a run that this process has locked; where it stands in the store.
+
+    Raises:
+        UserError: for everything that is the user's to mend.
+    """
+    job = begin(planned)
+    module = importlib.import_module(f"longtail.{planned['step']}")
+    if planned["step"] in USES_DEVICE:
+        _leave_the_compiler_out()
+    same_code(planned)
+    started = time.monotonic()
+    module.compute(job)
+    return finish(planned, job, time.monotonic() - started)
+
+
+def begin(planned: dict[str, Any]) -> "Job":
+    """What the step is handed: verified inputs and an empty folder.
+
+    Raises:
+        UserError: if an input is damaged or missing.
+    """
+    from longtail import params
+    from longtail.job import Job
+
     step, name = planned["step"], planned["run"]
     inputs = {at: locate(at, reference) for at, reference in planned["inputs"].items()}
     scratch = store.scratch(step, name)
     outputs = scratch / "outputs"
     shutil.rmtree(outputs, ignore_errors=True)
     outputs.mkdir(parents=True)
-    job = Job(
-        step=step,
-        run=name,
-        settings=SETTINGS[step].model_validate(planned["settings"]),
-        inputs=inputs,
-        folder=outputs,
-        scratch=scratch,
-    )
-    from longtail.device import lease
+    settings = getattr(params, SETTINGS[step]).model_validate(planned["settings"])
+    return Job(step=step, run=name, settings=settings, inputs=inputs, folder=outputs, scratch=scratch)
 
-    with lease() if step in USES_DEVICE else nullcontext():
-        module = importlib.import_module(f"longtail.{step}")
-        same_code(planned)
-        started = time.monotonic()
-        module.compute(job)
-        seconds = time.monotonic() - started
+
+def finish(planned: dict[str, Any], job: "Job", seconds: float) -> Path:
+    """Record what the step wrote, and keep it; where it stands in the store.
+
+    Raises:
+        UserError: if the code is not the planned code any more.
+    """
     same_code(planned)
-    store.write_json(outputs / "run.json", _record(planned, job, seconds))
-    return store.keep(outputs, step, name)
+    store.write_json(job.folder / "run.json", _record(planned, job, seconds))
+    return store.keep(job.folder, planned["step"], planned["run"])
 
 
-def _record(planned: dict[str, Any], job: Job, seconds: float) -> dict[str, Any]:
+@cache
+def _leave_the_compiler_out() -> None:
+    """Spare torch.optim the import of torch._dynamo (a thousand modules, as long as torch itself).
+
+    Its methods import it when they are first called, only to tell a compiler to leave them alone. Nothing is
+    compiled here, so they are marked as told already (torch/_compile.py).
+    """
+    import torch
+
+    for method in vars(torch.optim.Optimizer).values():
+        if (plain := getattr(method, "__wrapped__", None)) is not None:
+            plain.__dict__.setdefault("__dynamo_disable", plain)
+
+
+def _record(planned: dict[str, Any], job: "Job", seconds: float) -> dict[str, Any]:
     """run.json: everything that made this run, and a hash of everything that it made."""
     files = sorted(file for file in job.folder.rglob("*") if file.is_file())
     return {
@@ -152,13 +205,17 @@ def _record(planned: dict[str, Any], job: Job, seconds: float) -> dict[str, Any]
     }
 
 
+@cache
 def _version(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
+@cache
 def git_commit() -> str | None:
     """The commit of the project, with `-dirty` behind it where files differ; None outside git."""
     git = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

@@ -8,6 +8,7 @@ named in `LIGHT` and the classes and names that are made of them.
 
 import ast
 import importlib
+import json
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,8 @@ from typing import Any, final
 
 from pydantic import BaseModel, ConfigDict
 
-PACKAGE = Path(__file__).parent
+from longtail.identity import PACKAGE, canonical, composed
+
 LIGHT = ("typing", "pydantic", "longtail.settings", "longtail.schedules")
 
 
@@ -68,6 +70,31 @@ def plain(value: Any, hashed: bool = False) -> Any:
     if isinstance(value, tuple | list):
         return [plain(item, hashed) for item in value]
     return value
+
+
+class Texts:
+    """Settings as JSON text, every block written once, though it stands in thousands of runs.
+
+    Args:
+        hashed: whether it is the text that is hashed, else that of all keys.
+    """
+
+    def __init__(self, hashed: bool) -> None:
+        self.hashed = hashed
+        self._known: dict[int, tuple[Settings, str]] = {}  # with the block itself, which keeps its id taken
+
+    def of(self, block: Settings) -> str:
+        """The same text as that of `block.resolved(hashed)`."""
+        if id(block) not in self._known:
+            parts = {key: self._value(value) for key, value in block.kept(self.hashed).items()}
+            self._known[id(block)] = block, composed(parts)
+        return self._known[id(block)][1]
+
+    def _value(self, value: Any) -> str:
+        if isinstance(value, Settings):
+            return self.of(value)
+        data = plain(value, self.hashed)
+        return canonical(data) if self.hashed else json.dumps(data, sort_keys=True)
 
 
 def method_file(kind: str, name: str) -> Path:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from filelock import FileLock, Timeout
 
 from longtail.errors import UserError
 from longtail.identity import file_digest
+
+PLANNED = Path(".longtail/plan")  # what commands are told, of this work tree
 
 
 @cache
@@ -48,20 +51,40 @@ def scratch(step: str, run: str) -> Path:
 
 
 @contextmanager
-def locked(step: str, run: str) -> Iterator[None]:
-    """Hold a run: a second process that wants it waits. The kernel frees the lock of a dead process."""
+def locked(step: str, run: str, wait: bool = True) -> Iterator[bool]:
+    """Hold a run: a second process that wants it waits. The kernel frees the lock of a dead process.
+
+    Yields:
+        Whether it is held: always, unless `wait` is off and another process has it.
+    """
     path = home(Path.cwd()) / "locks" / f"{step}-{run}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        if not wait:
+            yield False
+            return
         print(f"{run}: another process is at it; waiting", file=sys.stderr, flush=True)
         lock.acquire()
     try:
-        yield
+        yield True
     finally:
         lock.release()
+
+
+def read_plan(kind: str, name: str) -> dict[str, Any]:
+    """What the plan says of a run or of something published.
+
+    Raises:
+        UserError: if it was never planned here.
+    """
+    file = PLANNED / kind / f"{name}.json"
+    try:
+        return dict(json.loads(file.read_text("utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{name}: not planned here; `longtail plan` lists the runs and plans them") from None
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -109,8 +132,7 @@ def verify(folder: Path, identity: str) -> dict[str, Any]:
 def find(step: str, run: str, identity: str) -> Path | None:
     """A finished, undamaged run of this identity in the store, under any label; None if there is none."""
     shelf = stored(step, run).parent
-    candidates = [shelf / run, *sorted(shelf.glob(f"*-{identity[:8]}"))]
-    for folder in candidates:
+    for folder in chain([shelf / run], shelf.glob(f"[!.]*-{identity[:8]}")):
         if not (folder / "run.json").is_file():
             continue
         try:

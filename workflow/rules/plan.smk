@@ -7,6 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.getenv('PATH')}")
 
+from longtail.cli import COMPUTING
+from longtail.companions import want
 from longtail.errors import UserError
 from longtail.params import Params
 from longtail.plan import plan
@@ -22,6 +24,13 @@ except UserError as error:
 if workflow.is_main_process:
     PLAN.write()
     stamp(PLAN)
+    # What jobs compute with; without it each would start a second time to have it.
+    os.environ.update({**COMPUTING, **os.environ})
+
+
+onstart:
+    if workflow.is_main_process:
+        want(PLAN, workflow.dag.needrun_jobs())
 
 
 pathvars:
