@@ -33,19 +33,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     with Side("benchmarks.hardware:facts", {}) as side:
         hardware = side.measure().found
+    out = options.out or (None if options.quick else rows.LATEST)
     found: list[rows.Row] = []
     for name in options.parts or PARTS:
         started = time.monotonic()
         print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
         part = gpu.rows(options.quick, options.whole) if name == gpu.PART else PARTS[name](options.quick)
         print(f"{time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-        found.extend(replace(row, goal=None) if options.quick else row for row in part)
+        part = [replace(row, goal=None) if options.quick else row for row in part]
+        if out:
+            rows.write(out, hardware, part, commit())
+        found.extend(part)
     print(rows.table(found))
     print(f"\n{hardware['cpu']}, {hardware['cores']} cores, GPU: {hardware['gpu'] or 'none'}; ", end="")
     print(f"precision {hardware['precision']}, torch {hardware['torch']}")
-    out = options.out or (None if options.quick else rows.LATEST)
-    if out:
-        rows.write(out, hardware, found, commit())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ TWO_THREADS = {**OURS, "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
 
 def rows(quick: bool) -> list[Row]:
     """The part's figures."""
-    rounds, steps = (1, 1) if quick else (5, 5)
+    rounds, steps = (1, 1) if quick else (4, 3)
     options = {"steps": steps, "evaluated": 0}
     images = 128 * steps
     two_runs, two_threads, published, loads = [], [], [], []
