@@ -21,11 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from longtail.cli import MALLOC
+from longtail.cli import COMPUTING
 
 ROOT = Path(__file__).parents[1]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-OURS = {**MALLOC, **ONE_THREAD}  # what the command `longtail` sets for a step
+OURS = COMPUTING  # what the command `longtail` sets for a step
 OWN = ("OMP_", "MKL_", "MALLOC_", "GOMP_", "KMP_")  # of whoever started the benchmark: no side inherits them
 
 
