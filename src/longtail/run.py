@@ -133,8 +133,6 @@ def compute(planned: dict[str, Any]) -> Path:
     """
     job = begin(planned)
     module = importlib.import_module(f"longtail.{planned['step']}")
-    if planned["step"] in USES_DEVICE:
-        _leave_the_compiler_out()
     same_code(planned)
     started = time.monotonic()
     module.compute(job)
@@ -169,20 +167,6 @@ def finish(planned: dict[str, Any], job: "Job", seconds: float) -> Path:
     same_code(planned)
     store.write_json(job.folder / "run.json", _record(planned, job, seconds))
     return store.keep(job.folder, planned["step"], planned["run"])
-
-
-@cache
-def _leave_the_compiler_out() -> None:
-    """Spare torch.optim the import of torch._dynamo (a thousand modules, as long as torch itself).
-
-    Its methods import it when they are first called, only to tell a compiler to leave them alone. Nothing is
-    compiled here, so they are marked as told already (torch/_compile.py).
-    """
-    import torch
-
-    for method in vars(torch.optim.Optimizer).values():
-        if (plain := getattr(method, "__wrapped__", None)) is not None:
-            plain.__dict__.setdefault("__dynamo_disable", plain)
 
 
 def _record(planned: dict[str, Any], job: "Job", seconds: float) -> dict[str, Any]:
