@@ -1,13 +1,18 @@
-# `make demo` and `make test` do everything on a fresh clone: environment, then the job.
+# `make demo`, `make demo-all` and `make test` do everything on a fresh clone: environment, then the job.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test bench check lock environment clean
+.PHONY: demo demo-all test bench check lock environment clean
 
 demo: environment
 	$(BIN)/snakemake --cores all --config params=workflow/settings/demo.yaml
 	@echo "tables, figures and report: results/demo/table2.md, results/demo/figures, results/demo/report.html"
+
+# Every table and figure of params.yaml, on the same data with one seed.
+demo-all: environment
+	$(BIN)/snakemake --cores all --config params=workflow/settings/all/demo.yaml
+	@echo "tables, figures and report: results/demo/table*.md, results/demo/figures, results/demo/report.html"
 
 test: environment
 	$(BIN)/python -m pytest -n 2

@@ -264,3 +264,45 @@ def test_settings_are_yaml_1_2_as_dvc_reads_them():
         "word": "no",
         "nothing": None,
     }
+
+
+def test_a_file_like_another_has_its_own_settings_in_place(tmp_path, root):
+    text = """
+like: {base}
+seeds: [7]
+stage_one:
+  graloss: {{loss: {{gamma: {{b: 3.0}}}}}}
+  ce: {{loss: {{name: focal}}}}
+stage_two:
+  posthoc: {{tau: null}}
+"""
+    base = tmp_path / "base.yaml"
+    base.write_text((root / "params.yaml").read_text())
+    (tmp_path / "below").mkdir()
+    variant = tmp_path / "below" / "variant.yaml"
+    variant.write_text(text.format(base="../base.yaml"))
+    plain, own = Params.load(base), Params.load(variant)
+    assert (own.seeds, own.dataset) == ([7], plain.dataset)
+    assert own.stage_one["graloss"].loss.options.gamma.resolved() == {"form": "power", "a": 1.0, "b": 3.0}
+    assert own.stage_one["ce"].loss.name == "focal"  # another loss: nothing of the old one stays
+    assert own.stage_two["posthoc"].method.options.tau is None
+    assert own.tables == plain.tables
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("like: nowhere.yaml", "nowhere.yaml: cannot be read"),
+        ("like: [a]", r"file\.yaml: like: \['a'\] is not the path of a settings file"),
+        ("like: file.yaml", "goes round in a circle"),
+    ],
+)
+def test_a_file_like_nothing_is_one_line(tmp_path, text, line):
+    (tmp_path / "file.yaml").write_text(text)
+    with pytest.raises(UserError, match=line):
+        Params.load(tmp_path / "file.yaml")
+
+
+def test_every_settings_file_of_the_project_is_valid(root):
+    for file in sorted((root / "workflow/settings").rglob("*.yaml")):
+        assert Params.load(file).tables

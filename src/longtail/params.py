@@ -515,19 +515,13 @@ class Params(Settings):
     def load(cls, path: str | Path) -> "Params":
         """Read a settings file.
 
+        `like: FILE` (from the file's own folder) takes another file's settings and puts this one's in place,
+        block by block; a list replaces a list, and a block of another name or form replaces the block.
+
         Raises:
             UserError: one line with the key's path, what is wrong and what is allowed.
         """
-        path = Path(path)
-        try:
-            text = path.read_text("utf-8")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        try:
-            data = parse(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-        return cls.read(data, str(path))
+        return cls.read(_data(Path(path)), str(path))
 
     @classmethod
     def read(cls, data: Any, source: str = "params.yaml") -> "Params":
@@ -538,6 +532,33 @@ class Params(Settings):
             return cls.model_validate(data)
         except ValidationError as error:
             raise UserError(f"{source}: {'; '.join(error_lines(error))}") from None
+
+
+def _data(path: Path, below: tuple[Path, ...] = ()) -> Any:
+    """What stands in a settings file, over what stands in the file that it is like."""
+    try:
+        data = parse(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict) or "like" not in data:
+        return data
+    if not isinstance(data["like"], str):
+        raise UserError(f"{path}: like: {data['like']!r} is not the path of a settings file")
+    other = path.parent / data.pop("like")
+    if path.resolve() in below:
+        raise UserError(f"{path}: like: goes round in a circle")
+    return _over(_data(other, (*below, path.resolve())), data)
+
+
+def _over(base: Any, own: Any) -> Any:
+    """Own settings in place of a base's, block by block; a block of another name or form as a whole."""
+    if not isinstance(base, dict) or not isinstance(own, dict):
+        return own
+    if any(key in own and own[key] != base.get(key) for key in ("name", "form", "profile")):
+        return own
+    return {**base, **{key: _over(base.get(key), value) for key, value in own.items()}}
 
 
 class MisplacedError(ValueError):

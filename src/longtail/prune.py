@@ -16,7 +16,7 @@ def prune(settings: Sequence[str], yes: bool = False) -> None:
     Raises:
         UserError: if the answer is not yes.
     """
-    others = [str(file) for file in sorted(Path("workflow/settings").glob("*.yaml"))]
+    others = [str(file) for file in sorted(Path("workflow/settings").rglob("*.yaml"))]
     settings = list(dict.fromkeys([*settings, *others]))
     plans = [plan(Params.load(source), source) for source in settings]
     needed = {(run.step, run.name) for planned in plans for run in planned.everything()}
