@@ -350,7 +350,7 @@ def test_a_table_with_nothing_built_is_one_line(tmp_path):
 
 
 def test_a_method_has_one_style_and_no_two_share_one():
-    names = ["CE", "GLAG", *(f"method {place}" for place in range(18))]
+    names = ["CE", "GLAG", *(f"method {place}" for place in range(59))]
     styles = figures.styles(names)
     assert len(set(styles.values())) == len(names)
     assert styles["GLAG"] == figures.styles(["GraLoss", "GLAG"])["GLAG"]

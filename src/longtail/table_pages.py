@@ -228,10 +228,8 @@ def _intervals(lines: Sequence[Line]) -> list[str]:
 def _whole(lines: Sequence[Line]) -> list[str]:
     """The rows, and the column, whose classifiers learnt from more than the long-tailed training set."""
     labels = dict.fromkeys(line.row.label for line in lines if line.ours and line.ours.whole)
-    names = [
-        *labels,
-        *[f"the column {HEADS['linear']}"] * any(line.linear and line.linear.whole for line in lines),
-    ]
+    column = any(line.linear and line.linear.whole for line in lines)
+    names = [*labels, *[f"the column {HEADS['linear']}"] * column]
     if not names:
         return []
     return [

@@ -24,7 +24,11 @@ from longtail.settings import method_module
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Methods that many figures show keep their colour in all of them, whatever else a settings file lists.
 FIXED = {"ce": "#000000", "graloss": "#0072B2", "glag": "#D55E00"}
-DASHES = ("-", "--", ":", "-.")
+Dashes = str | tuple[int, tuple[float, ...]]
+DASHES: tuple[Dashes, ...] = (
+    *("-", "--", ":", "-."),
+    *((0, (8, 2)), (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2, 2, 2)), (0, (2, 4))),
+)
 GROUPS = ("many", "medium", "few")
 GROUP_COLOURS = {"many": "#0072B2", "medium": "#E69F00", "few": "#CC79A7"}
 SIZES = "viridis_r"  # colours of class sizes: yellow few images, violet many
@@ -76,8 +80,8 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(path.with_name(f"{path.name}.{suffix}"), dpi=150, metadata=metadata)
 
 
-def styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and dashes of each entry of `methods` (or of `stage_one`), distinct up to 28 of them.
+def styles(names: Iterable[str]) -> dict[str, tuple[str, Dashes]]:
+    """Colour and dashes of each entry of `methods` (or of `stage_one`), distinct up to 63 of them.
 
     Args:
         names: all entries of the settings file in its order, not only those that one figure shows: so a
@@ -94,7 +98,7 @@ def styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     return result | {name: unused[place % len(unused)] for place, name in enumerate(others)}
 
 
-def recipe_styles(job: PublishedJob) -> dict[str, tuple[str, str]]:
+def recipe_styles(job: PublishedJob) -> dict[str, tuple[str, Dashes]]:
     """Colour and dashes of each stage-one recipe: those of the method that is this recipe alone."""
     own = styles(job.methods)
     result = {

@@ -24,7 +24,7 @@ class Settings(BaseSettings):
 def draw(job: PublishedJob) -> Figure:
     """Thin reference curves t^b, and over them what the recipes use, recipes with one gamma together."""
     progress = torch.linspace(0, 1, POINTS, dtype=torch.float64)
-    figure = Figure(figsize=(6.6, 4.0))
+    figure = Figure(figsize=(7.2, 4.2))
     axis = figure.add_subplot()
     for place, (b, form) in enumerate(REFERENCES.items()):
         axis.plot(progress, Power(b=b)(progress), color="#8a8a8a", linewidth=0.9)
@@ -49,7 +49,7 @@ def draw(job: PublishedJob) -> Figure:
             curves.setdefault(tuple(gamma(progress).tolist()), []).append(name)
     for curve, names in curves.items():
         colour, dashes = styles[names[0]]
-        axis.plot(progress, curve, color=colour, linestyle=dashes, linewidth=2.6, label=", ".join(names))
+        axis.plot(progress, curve, color=colour, linestyle=dashes, linewidth=2.6, label=_label(names))
     axis.set_xlim(0, 1)
     axis.set_ylim(-0.03, 1.03 * max([1.0, *(max(curve) for curve in curves)]))
     axis.set_xlabel("share of training done, $t / T$")
@@ -58,3 +58,8 @@ def draw(job: PublishedJob) -> Figure:
     if curves:
         figure.legend(title="stage one", title_fontsize=8, alignment="left", loc="outside right upper")
     return figure
+
+
+def _label(names: list[str]) -> str:
+    """Two names in full, or the first and how many more have this gamma."""
+    return ", ".join(names) if len(names) <= 2 else f"{names[0]} and {len(names) - 1} more"

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from longtail.figures import at_ratio, heading, mean_and_spread, recipe_styles, seeds_words
+from longtail.figures import Dashes, at_ratio, heading, mean_and_spread, recipe_styles, seeds_words
 from longtail.published_job import Cell, PublishedJob
 from longtail.settings import Settings as BaseSettings
 
@@ -52,7 +52,7 @@ def _line(
     histories: Sequence[list[dict[str, str]]],
     column: str,
     scale: float,
-    style: tuple[str, str],
+    style: tuple[str, Dashes],
     label: str,
 ) -> None:
     """Mean and spread of a column at the epochs at which every seed has a number."""
