@@ -61,34 +61,34 @@ def test_in_a_fresh_clone_an_edit_computes_exactly_the_runs_that_it_touches(clon
     assert clone.table() == built.table()
 
 
-def the_readmes_loss() -> str:
-    """The file that the README shows under "Add a loss"."""
-    return (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+def the_pages_loss() -> str:
+    """The file that docs/extending.md shows first."""
+    return (ROOT / "docs/extending.md").read_text().split("```python\n")[1].split("```")[0]
 
 
 def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use_it(project):
     before = project.stored()
-    loss = "src/longtail/losses/focal.py"
-    (project.path / loss).write_text(the_readmes_loss())
+    loss = "src/longtail/losses/poly.py"
+    (project.path / loss).write_text(the_pages_loss())
     settings = parse(params(project))
-    settings["stage_one"]["focal"] = {"loss": {"name": "focal", "focus": 2.0}}
-    settings["methods"]["Focal loss"] = {"stage_one": "focal", "stage_two": "joint"}
-    row = {"section": "End to end", "label": "Focal loss", "method": "Focal loss"}
+    settings["stage_one"]["poly"] = {"loss": {"name": "poly", "epsilon": 2.0}}
+    settings["methods"]["Poly-1"] = {"stage_one": "poly", "stage_two": "joint"}
+    row = {"section": "End to end", "label": "Poly-1", "method": "Poly-1"}
     settings["tables"]["table2"]["rows"].append(row)
     (project.path / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     project.run("dvc", "repro")
     added = project.stored()
     assert steps(new_runs(before, added)) == ["features", "stage_one", "stage_two"]
-    assert "Focal loss" in project.table()
+    assert "Poly-1" in project.table()
 
-    project.edit(loss, "** self.focus * log_p", "** self.focus * 2 * log_p")
+    project.edit(loss, "+ self.epsilon *", "+ 2 * self.epsilon *")
     project.run("dvc", "repro")
     edited = project.stored()
     assert steps(new_runs(added, edited)) == ["features", "stage_one", "stage_two"]
-    assert all("-focal-" in run for run in new_runs(added, edited))
+    assert all("-poly-" in run for run in new_runs(added, edited))
 
     # comments, docstrings, formatting, a rule's shell string: nothing
-    project.edit(loss, "averaged over the batch.", "the mean over a batch.")
+    project.edit(loss, "Leng et al. 2022, eq. 6:", "Equation 6 of Leng et al. 2022:")
     project.edit(loss, "    def forward", "    # a comment\n    def forward")
     project.edit("workflow/rules/stage_one.smk", '"longtail stage-one {', '"longtail  stage-one {')
     assert project.nothing_to_do()
