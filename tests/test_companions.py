@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from longtail import run, store
+from longtail import device, run, store
 from longtail.companions import SHARE, WANTED, budget, companions, want
 from longtail.errors import UserError
 from longtail.identity import file_digest
@@ -199,3 +199,70 @@ def test_a_budget_that_is_no_time_is_an_error_before_anything_is_computed(monkey
 def test_only_small_steps_share_unasked():
     assert budget("stage_two") == 60
     assert budget("stage_one") == budget("split") == 0
+
+
+class Together:
+    """Stands for the step's module: says which runs it was given at once, one of which may fail."""
+
+    def __init__(self, monkeypatch, at_once, fails=()):
+        self.given: list[list[str]] = []
+        self.fails = fails
+        monkeypatch.setattr(device, "runs_at_once", lambda missing: min(at_once, missing))
+        monkeypatch.setattr(run.importlib, "import_module", lambda name: self)
+        monkeypatch.setattr(run, "begin", self.begin)
+        monkeypatch.setattr(run, "finish", lambda planned, job, seconds: compute(planned))
+
+    def begin(self, planned):
+        return SimpleNamespace(run=planned["run"])
+
+    def compute_together(self, jobs):
+        self.given.append([job.run for job in jobs])
+        return [UserError("the loss is nan") if job.run in self.fails else None for job in jobs]
+
+
+@pytest.fixture
+def trained():
+    """The plan of `NAMES` as runs of stage one."""
+    for name in NAMES:
+        planned = store.read_plan("stage_two", name) | {"step": "stage_one"}
+        store.write_json(store.PLANNED / "stage_one" / f"{name}.json", planned)
+    everything = SimpleNamespace(runs=lambda step: dict.fromkeys(NAMES if step == "stage_one" else ()))
+    rule = SimpleNamespace(name="stage_one")
+    want(everything, [SimpleNamespace(rule=rule, wildcards_dict={"run": name}) for name in NAMES])
+
+
+def kept() -> list[str]:
+    return sorted(file.parent.name for file in store.stored("stage_one", "x").parent.glob("*/run.json"))
+
+
+def test_a_gpu_trains_other_wanted_runs_at_the_same_time(monkeypatch, trained):
+    together = Together(monkeypatch, at_once=3)
+    run.execute("stage_one", "b")
+    assert together.given == [["b", "c", "d"]]
+    assert kept() == ["b", "c", "d"]
+    assert [path.name for path in Path("results/stage_two").iterdir()] == ["b"]
+
+
+def test_a_run_that_fails_beside_others_is_left_to_its_own_job(monkeypatch, trained, capfd):
+    together = Together(monkeypatch, at_once=8, fails=("c",))
+    run.execute("stage_one", "a")
+    assert together.given == [["a", "b", "c", "d"]]
+    assert kept() == ["a", "b", "d"]
+    assert "c: left to its own job (the loss is nan)" in capfd.readouterr().err
+
+
+def test_a_run_that_fails_itself_keeps_what_others_made(monkeypatch, trained):
+    Together(monkeypatch, at_once=8, fails=("a",))
+    with pytest.raises(UserError, match="the loss is nan"):
+        run.execute("stage_one", "a")
+    assert kept() == ["b", "c", "d"]
+
+
+def test_several_gpus_share_what_is_missing(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    for devices, missing, expected in ((0, 9, 1), (1, 3, 3), (1, 30, 8), (2, 3, 2), (4, 2, 1)):
+        monkeypatch.setattr(device, "_visible_devices", lambda n=devices: ["gpu"] * n)
+        assert device.runs_at_once(missing) == expected
+    monkeypatch.setenv("LONGTAIL_RUNS_PER_GPU", "none")
+    with pytest.raises(UserError, match="LONGTAIL_RUNS_PER_GPU=none"):
+        device.runs_at_once(2)

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from longtail.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -74,6 +76,23 @@ def set_up(device: "torch.device") -> None:
         # Filling fresh memory with NaN is a debugging aid that costs a kernel an allocation.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
+
+
+def runs_at_once(missing: int) -> int:
+    """How many of the missing runs of stage one a job may train side by side on the GPU that it will lease.
+
+    Their networks are too small to fill one: up to LONGTAIL_RUNS_PER_GPU (8), and no more than leave as many
+    to every other GPU. One on a CPU, and under Slurm, which gave each job a time of its own.
+
+    Raises:
+        UserError: if LONGTAIL_RUNS_PER_GPU is no number of at least 1.
+    """
+    given = os.environ.get("LONGTAIL_RUNS_PER_GPU", "8")
+    if not given.isdecimal() or int(given) < 1:
+        raise UserError(f"LONGTAIL_RUNS_PER_GPU={given}: should be a number of runs; 1 trains each alone")
+    if "SLURM_JOB_ID" in os.environ or not (devices := _visible_devices()):
+        return 1
+    return min(int(given), -(-missing // len(devices)))
 
 
 @contextmanager

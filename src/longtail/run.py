@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,11 +82,14 @@ def execute(step: str, name: str, into: str | None = None) -> None:
             computed = finished is None
             if finished is None:
                 same_code(planned)
+                at_once = 1
                 if step in USES_DEVICE:
-                    from longtail.device import lease
+                    from longtail.device import lease, runs_at_once
 
+                    if step == "stage_one":
+                        at_once = runs_at_once(1 + sum(1 for _ in companions(step, name)))
                     device.enter_context(lease())
-                finished = compute(planned)
+                finished = compute(planned) if at_once == 1 else compute_together(planned, at_once)
             if finished.name != name:  # the same run under another entry's name
                 finished = store.keep(_copy(finished, step, name), step, name)
             store.link(finished, folder)
@@ -137,6 +140,42 @@ def compute(planned: dict[str, Any]) -> Path:
     started = time.monotonic()
     module.compute(job)
     return finish(planned, job, time.monotonic() - started)
+
+
+def compute_together(planned: dict[str, Any], at_once: int) -> Path:
+    """Compute a run that this process has locked and, at the same time, up to at_once - 1 that are wanted too.
+
+    Those go into the store; one that fails is left to its own job, which says why.
+
+    Raises:
+        UserError: for everything about the run itself that is the user's to mend.
+    """
+    step = planned["step"]
+    with ExitStack() as locks:
+        begun = [(planned, begin(planned))]
+        for other in companions(step, planned["run"]):
+            if len(begun) == at_once:
+                break
+            held = locks.enter_context(store.locked(step, other["run"], wait=False))
+            if held and store.find(step, other["run"], other["identity"]) is None:
+                with suppress(UserError):
+                    same_code(other)
+                    begun.append((other, begin(other)))
+        module = importlib.import_module(f"longtail.{step}")
+        same_code(planned)
+        started = time.monotonic()
+        errors = module.compute_together([job for _, job in begun])
+        seconds = time.monotonic() - started
+        for (other, job), error in list(zip(begun, errors, strict=True))[1:]:
+            if error is None:
+                with suppress(UserError):
+                    finish(other, job, seconds)
+                    shutil.rmtree(store.scratch(step, other["run"]), ignore_errors=True)
+            else:
+                print(f"{other['run']}: left to its own job ({error})", file=sys.stderr, flush=True)
+        if error := errors[0]:
+            raise error
+        return finish(planned, begun[0][1], seconds)
 
 
 def begin(planned: dict[str, Any]) -> "Job":
