@@ -143,7 +143,7 @@ def compute(planned: dict[str, Any]) -> Path:
 
 
 def compute_together(planned: dict[str, Any], at_once: int) -> Path:
-    """Compute a run that this process has locked and, at the same time, up to at_once - 1 that are wanted too.
+    """Compute a run that this process has locked, and up to at_once - 1 other wanted ones at the same time.
 
     Those go into the store; one that fails is left to its own job, which says why.
 
