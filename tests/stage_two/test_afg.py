@@ -7,18 +7,19 @@ from pydantic import ValidationError
 from longtail.random import generator
 from longtail.schedules import LearningRate
 from longtail.settings import settings_of
-from longtail.stage_two import FeatureData, class_accuracy, joint, tukey
+from longtail.stage_two import FeatureData, class_accuracy, joint, linear, tukey
 from longtail.stage_two.afg import (
     Confidence,
     Distillation,
     FeatureGenerator,
     Settings,
-    distillation_loss,
+    distillation,
     fit,
     support,
     tail_classes,
     updated_confidence,
 )
+from longtail.stage_two.calibration import sources
 from longtail.stage_two.gaussian import ClassGaussians
 from longtail.stage_two.linear import LinearTraining, fresh_head
 
@@ -59,7 +60,7 @@ def mixture(counts=(200, 80, 30, 12, 5, 3), dimensions=12, views=3, validation=2
     training = LinearTraining(*fresh_head(classes, dimensions, random), recipe, 30, len(clean))
     for _ in range(30):
         order = torch.randperm(len(clean), generator=random)
-        training.epoch(clean.relu(), order, lambda logits, rows: F.cross_entropy(logits, labels[rows]))
+        training.labelled_epoch(clean.relu(), labels, order)
     weight, bias = training.result()
     seen = (clean + jitter).relu()
     data = FeatureData(
@@ -156,7 +157,7 @@ def test_draws_have_exactly_the_calibrated_distribution_of_their_sample(own, lar
     counts = torch.tensor([1] + 4 * [m + 1])
     tail = tail_classes(counts, 100)
     generate = FeatureGenerator(features[None, :1], labels[:1], counts, tail, gaussians, settings)
-    draws = generate(0, torch.full((5,), c), generator(0, own, larger, k))
+    draws = generated(generate, 0, torch.full((5,), c), generator(0, own, larger, k))
     assert draws.shape == (m, dimensions)
 
     exact = features.double().numpy()
@@ -180,7 +181,7 @@ def test_covariance_of_the_neighbours_alone_does_not_depend_on_the_confidence():
     generate = FeatureGenerator(
         features[None, :1], labels[:1], counts, tail_classes(counts, 100), gaussians, settings
     )
-    draws = generate(0, torch.zeros(3), generator(0))
+    draws = generated(generate, 0, torch.zeros(3), generator(0))
     exact = features.double().numpy()
     means = [exact[labels == j].mean(0) for j in range(3)]
     weights = literal_support(exact[0], 0, means, counts.tolist(), 2)
@@ -196,32 +197,61 @@ def make_generator(data, **keys):
     return FeatureGenerator(data.views, data.labels, data.class_counts, tail, gaussians, settings)
 
 
+def generated(generate, view, confidence, random):
+    """All generated features of an epoch, class after class."""
+    rows = torch.arange(generate.features.shape[1], len(generate.labels))
+    ((_, features),) = generate([rows], view, confidence, random)
+    return features
+
+
 def test_generated_features_fill_every_class_up_to_the_largest():
     data, *_ = mixture(counts=(50, 50, 20, 7, 1, 2))
     generate = make_generator(data)
-    everything = torch.bincount(torch.cat([data.labels, generate.labels]), minlength=6)
-    assert everything.tolist() == [50] * 6
-    drawn = generate(1, torch.full((6,), 0.4), generator(0))
-    assert drawn.shape == (len(generate.labels), data.views.shape[2])
+    assert torch.bincount(generate.labels, minlength=6).tolist() == [50] * 6
+    drawn = generated(generate, 1, torch.full((6,), 0.4), generator(0))
+    assert drawn.shape == (len(generate.labels) - len(data.labels), data.views.shape[2])
     assert bool(drawn.isfinite().all())
 
 
-def test_draws_start_from_every_image_of_their_class_equally_often():
-    data, *_ = mixture(counts=(50, 23, 7, 1, 2, 4))
+def test_an_epoch_in_chunks_has_every_real_feature_once_and_generated_ones_of_the_same_distribution():
+    data, *_ = mixture(counts=(4000, 3, 5, 5, 5, 5), dimensions=4)
     generate = make_generator(data)
-    sources = generate.sources(generator(0))
-    assert torch.equal(data.labels[sources], generate.labels)
-    used = torch.bincount(sources, minlength=len(data.labels))
-    for label in range(6):
-        of_class = used[data.labels == label]
-        assert of_class.max() - of_class.min() <= 1
-    assert not torch.equal(sources, generate.sources(generator(1)))
+    confidence = torch.full((6,), 0.4)
+    order = torch.randperm(len(generate.labels), generator=generator(1))
+    made = generate(torch.split(order, 1000), 1, confidence, generator(2))
+    chunks = [(rows, features.clone()) for rows, features in made]
+    rows, features = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+    assert torch.equal(rows, order)
+    ordered = torch.empty_like(features)
+    ordered[rows] = features
+    images = len(data.labels)
+    assert torch.equal(ordered[:images], data.views[1])
+    whole = generated(generate, 1, confidence, generator(3))
+    for label in range(1, 6):
+        own = (generate.labels == label)[images:]
+        one, two = ordered[images:][own], whole[own]
+        error = (2 * two.var(0) / len(two)).sqrt()
+        assert ((one.mean(0) - two.mean(0)).abs() < 4.5 * error).all()
+        torch.testing.assert_close(one.T.cov(), two.T.cov(), rtol=0.1, atol=0.02)
+
+
+@pytest.mark.parametrize("keys", [{}, {"alpha": 0.1}, {"kd": {"mixing": "convex", "temperature": 2.0}}])
+def test_chunks_do_not_change_what_is_learnt(keys, monkeypatch):
+    data, features, labels = mixture()
+    settings = read(generation_epochs=10, tail_max=40, **keys)
+    whole = fit(data, settings, 0, silent)
+    monkeypatch.setattr(linear, "CHUNK", 256 * 12)  # two batches
+    chunked = fit(data, settings, 0, silent)
+    one, two = (float(class_accuracy(f.logits(features), labels, 6).mean()) for f in (whole, chunked))
+    assert one == pytest.approx(two, abs=0.03)
+    assert whole.history[-1]["loss"] == pytest.approx(chunked.history[-1]["loss"], rel=0.1)
 
 
 def test_classes_that_are_not_tail_draw_from_their_own_gaussian():
     data, *_ = mixture(counts=(4000, 2, 5, 5, 5, 5), dimensions=4, views=2)
     generate = make_generator(data, tail_max=1)  # so that no class is tail
-    draws = generate(0, torch.full((6,), 0.4), generator(0))[generate.labels == 2]
+    of_class = (generate.labels == 2)[len(data.labels) :]
+    draws = generated(generate, 0, torch.full((6,), 0.4), generator(0))[of_class]
     own = data.views[:, data.labels == 2].flatten(0, 1).double().numpy()
     check_moments(draws, own.mean(0), np.cov(own, rowvar=False))
 
@@ -229,12 +259,12 @@ def test_classes_that_are_not_tail_draw_from_their_own_gaussian():
 def test_without_confidence_a_draw_is_its_own_sample_and_class_with_full_confidence_only_others():
     data, *_ = mixture(counts=(50, 40, 1, 1, 1, 1), views=1)
     generate = make_generator(data)
-    sources = generate.sources(generator(0))
-    of_tail = generate.labels >= 2
-    none = generate(0, torch.zeros(6), generator(0))
-    torch.testing.assert_close(none[of_tail], data.views[0, sources][of_tail], rtol=0, atol=0)
-    full = generate(0, torch.ones(6), generator(0))
-    assert (full[of_tail] - data.views[0, sources][of_tail]).abs().amax(1).min() > 0
+    image = sources(data.labels, data.class_counts, generator(0))
+    of_tail = generate.labels[len(data.labels) :] >= 2
+    none = generated(generate, 0, torch.zeros(6), generator(0))
+    torch.testing.assert_close(none[of_tail], data.views[0, image][of_tail], rtol=0, atol=0)
+    full = generated(generate, 0, torch.ones(6), generator(0))
+    assert (full[of_tail] - data.views[0, image][of_tail]).abs().amax(1).min() > 0
 
 
 def test_the_largest_classes_are_never_tail():
@@ -269,10 +299,20 @@ def test_distillation_is_equation_11(t, scale, mixing):
     logits, teacher = (torch.randn(20, 7, generator=random, dtype=torch.float64) for _ in range(2))
     labels, taught = torch.randint(7, (20,), generator=random), torch.rand(20, generator=random) < 0.5
     settings = Distillation(temperature=t, scale=scale, mixing=mixing)
-    value = distillation_loss(logits, labels, teacher, taught, torch.tensor(0.3), settings)
+    on = taught.nonzero().flatten()
+    objective = distillation(labels, on, teacher[on], torch.tensor(0.3), settings)
+    losses = [objective(logits[i : i + 1], slice(i, i + 1))[0] for i in range(20)]
     numbers = (logits.numpy(), labels.numpy(), teacher.numpy(), taught.numpy())
     expected = literal_distillation(*numbers, 0.3, t, scale == "squared_temperature", mixing)
-    assert float(value) == pytest.approx(expected, rel=1e-6)
+    assert float(sum(losses)) / 20 == pytest.approx(expected, rel=1e-6)
+
+    leaf = logits.clone().requires_grad_()
+    divergence = F.kl_div((leaf / t).log_softmax(1), (teacher / t).softmax(1), reduction="none").sum(1)
+    strength = 0.3 * taught
+    hard = (1 - strength if mixing == "convex" else 1) * F.cross_entropy(leaf, labels, reduction="none")
+    soft = strength * divergence * (t**2 if scale == "squared_temperature" else 1)
+    (hard + soft)[5:12].sum().backward()
+    torch.testing.assert_close(objective(logits[5:12], slice(5, 12))[1], leaf.grad[5:12])
 
 
 def test_afg_improves_few_shot_classes_over_stage_one_and_distillation_keeps_more_of_the_large_ones():

@@ -111,11 +111,15 @@ def _draws(data: FeatureData, settings: Generation, confidence: torch.Tensor, la
     fitted = data.views if settings.tukey.statistics == "before" else features
     gaussians = ClassGaussians(fitted.flatten(0, 1), data.labels.repeat(len(fitted)), len(counts))
     generate = FeatureGenerator(features, data.labels, counts, tail, gaussians, settings)
-    own = generate.labels == label
+    own = (generate.labels == label).nonzero().flatten()
+    own = own[own >= len(data.labels)]  # the generated ones
     random = generator("figure", "calibrated_distribution")
-    drawn = [generate(view, confidence, random)[own] for view in range(len(features))]
-    every: np.ndarray = torch.cat(drawn).numpy()
-    return every
+    drawn = [
+        made.numpy().copy()
+        for view in range(len(features))
+        for _, made in generate([own], view, confidence, random)
+    ]
+    return np.concatenate(drawn)
 
 
 def _label(job: PublishedJob, data: FeatureData, tail: np.ndarray) -> int:

@@ -26,7 +26,7 @@ key of the settings. What is no key:
 - Terms (11) are averaged over the whole batch, a tail sample's distillation being 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,12 +35,14 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from longtail.random import generator
+from longtail.random import Normals, generator
 from longtail.schedules import Gamma, LearningRate, Power
 from longtail.settings import Settings as BaseSettings
 from longtail.stage_two import FeatureData, Fitted, Report, class_accuracy, selection_classes, tukey
+from longtail.stage_two.calibration import sources
 from longtail.stage_two.gaussian import CHUNK, ClassGaussians
-from longtail.stage_two.linear import LinearTraining, fresh_head
+from longtail.stage_two.linear import LinearTraining, Objective, SoftTargets, total
+from longtail.stage_two.start import start
 
 
 class Confidence(BaseSettings):
@@ -132,46 +134,49 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
     classes (nan without any). `tensors`: confidences (epochs + 1, C), the first row before training and
     nan for classes that are not tail; tail, bool (C,).
     """
-    views, images, dimensions = data.views.shape
+    views, images, _ = data.views.shape
     where, classes = data.views.device, len(data.class_counts)
-    counts, labels = data.class_counts, data.labels
-    tail = tail_classes(counts, settings.tail_max)
+    tail = tail_classes(data.class_counts, settings.tail_max)
     features = _transformed(data, tail, settings.tukey)
     gaussians = ClassGaussians(
         (data.views if settings.tukey.statistics == "before" else features).flatten(0, 1),
-        labels.repeat(views),
+        data.labels.repeat(views),
         classes,
     )
-    generate = FeatureGenerator(features, labels, counts, tail, gaussians, settings)
-    all_labels = torch.cat([labels, generate.labels])
-    if settings.init == "random":
-        weight, bias = fresh_head(classes, dimensions, generator(seed, "stage_two", "init"))
-        weight, bias = weight.to(where), bias.to(where)
-    else:
-        weight, bias = data.head_weight, data.head_bias
-    training = LinearTraining(weight, bias, settings, settings.generation_epochs, len(all_labels))
+    generate = FeatureGenerator(features, data.labels, data.class_counts, tail, gaussians, settings)
+    labels, rows = generate.labels, len(generate.labels)
+    first = start(settings.init, data, seed)
+    training = LinearTraining(first.weight, first.bias, settings, settings.generation_epochs, rows)
 
     confidence = torch.full((classes,), settings.confidence.initial, device=where)
     selection = selection_classes(data.validation_labels, classes)
-    baseline = class_accuracy(
-        F.linear(data.validation, data.head_weight, data.head_bias), data.validation_labels, classes
-    )
-    validation = (
+    baseline = class_accuracy(_stage_one(data, data.validation), data.validation_labels, classes)
+    validation = first.inputs(
         data.validation if settings.tukey.apply == "tail" else tukey(data.validation, settings.tukey.power)
     )
     confidences, history = [confidence], []
-    taught = ~tail[all_labels]
-    if settings.kd.on == "real":
-        taught[images:] = False
+    taught = ~tail[labels]
+    if settings.kd.on != "all":
+        taught[images if settings.kd.on == "real" else 0 :] = False
     for epoch in range(settings.generation_epochs):
         view = epoch % views
-        generated = generate(view, confidence, generator(seed, "stage_two", "generate", epoch))
-        inputs = torch.cat([features[view], generated])
         gamma = settings.kd.gamma(torch.tensor(epoch / settings.generation_epochs, device=where))
+        order = torch.randperm(rows, generator=generator(seed, "stage_two", "order", epoch)).to(where)
+        random = generator(seed, "stage_two", "generate", epoch)
 
-        loss = _loss(data, inputs, view, all_labels, taught, gamma, settings.kd)
-        order = torch.randperm(len(inputs), generator=generator(seed, "stage_two", "order", epoch))
-        mean = training.epoch(inputs, order.to(where), loss)
+        def objective(
+            chunk: Tensor, inputs: Tensor, gamma: Tensor = gamma, logits: Tensor = data.view_logits[view]
+        ) -> Objective:
+            on = taught[chunk].nonzero().flatten()
+            numbers = chunk[on]
+            real = (numbers < images).unsqueeze(1)
+            teacher = torch.where(real, logits[numbers.clamp(max=images - 1)], _stage_one(data, inputs[on]))
+            return distillation(labels[chunk], on, teacher, gamma, settings.kd)
+
+        mean = training.train(
+            (first.inputs(inputs), objective(chunk, inputs))
+            for chunk, inputs in generate(torch.split(order, training.chunk), view, confidence, random)
+        )
         accuracy = class_accuracy(training.logits(validation), data.validation_labels, classes)
         if settings.confidence.update == "adaptive":
             confidence = updated_confidence(confidence, accuracy, baseline, settings.confidence)
@@ -182,7 +187,7 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
             {
                 "epoch": epoch + 1,
                 "loss": mean,
-                "generated": len(generated),
+                "generated": rows - images,
                 "gamma": float(gamma),
                 "validation": float(accuracy[selection].mean()),
                 "confidence": float(confidence[tail].mean()),
@@ -194,35 +199,16 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
         weight=weight,
         bias=bias,
         tukey=1.0 if settings.tukey.apply == "tail" else settings.tukey.power,
+        normalise=first.normalise,
         history=history,
         tensors={"confidences": torch.stack(confidences).where(tail, torch.nan), "tail": tail},
     )
 
 
-def _loss(
-    data: FeatureData,
-    inputs: Tensor,
-    view: int,
-    labels: Tensor,
-    taught: Tensor,
-    gamma: Tensor,
-    settings: Distillation,
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of a batch of an epoch's rows: first the real features of a view, then the generated ones."""
-
-    def plain(logits: Tensor, rows: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels[rows])
-
-    def distilled(logits: Tensor, rows: Tensor) -> Tensor:
-        images = len(data.labels)
-        teacher = torch.where(
-            (rows < images).unsqueeze(1),
-            data.view_logits[view][rows.clamp(max=images - 1)],
-            F.linear(inputs[rows], data.head_weight, data.head_bias),  # of generated features
-        )
-        return distillation_loss(logits, labels[rows], teacher, taught[rows], gamma, settings)
-
-    return plain if settings.on == "none" else distilled
+def _stage_one(data: FeatureData, features: Tensor) -> Tensor:
+    """Stage one's logits (M, C) of untransformed features (M, d)."""
+    seen = F.normalize(features, dim=1) if data.head_normalises else features
+    return F.linear(seen, data.head_weight, data.head_bias)
 
 
 def tail_classes(class_counts: Tensor, tail_max: int) -> Tensor:
@@ -258,10 +244,11 @@ def support(
     """
     k = min(settings.k, len(class_counts))
     classes, weights = [], []
-    step = max(1, CHUNK // len(class_counts))
+    step = max(1, CHUNK // (8 * max(means.shape)))  # 8 MB of float64
     sizes = class_counts.double().log() if settings.weight_size == "log_count" else class_counts.double()
+    exact = means.double()
     for own, own_labels in zip(torch.split(features, step), torch.split(labels, step), strict=True):
-        distance = torch.cdist(own.double(), means.double())
+        distance = torch.cdist(own.double(), exact)
         larger = class_counts > class_counts[own_labels].unsqueeze(1)
         nearest, found = distance.where(larger, torch.inf).topk(k, largest=False)
         share = sizes[found] / nearest.clamp_min(1e-12) ** settings.distance_power  # 0 where infinite
@@ -271,7 +258,9 @@ def support(
 
 
 class FeatureGenerator:
-    """Draws an epoch's features: for each class as many as it has images less than the largest.
+    """The features of an epoch, real and generated: every class has as many as the largest has images.
+
+    Its rows have numbers: the images first, then the generated features, class after class.
 
     Args:
         features: x~ of all views, (V, N, d).
@@ -282,7 +271,7 @@ class FeatureGenerator:
         settings: of the method.
 
     Attributes:
-        labels: classes of the generated features, int64 (G,), the same in every epoch.
+        labels: classes of all rows, int64 (N + G,), the same in every epoch.
     """
 
     def __init__(
@@ -294,85 +283,108 @@ class FeatureGenerator:
         gaussians: ClassGaussians,
         settings: Settings,
     ) -> None:
-        self.features, self.counts, self.gaussians, self.settings = (
-            features,
-            class_counts,
-            gaussians,
-            settings,
-        )
+        self.features, self.tail, self.gaussians, self.settings = features, tail, gaussians, settings
         gaps = class_counts.max() - class_counts
-        self.labels = torch.repeat_interleave(torch.arange(len(gaps), device=gaps.device), gaps)
-        # the number of each draw among its class's, from 0
-        first = gaps.cumsum(0) - gaps
-        self._turn = torch.arange(len(self.labels), device=gaps.device) - first[self.labels]
-        self._calibrated = tail[self.labels].nonzero().flatten()
-        self._image_labels = labels
-        self._rows = tail[labels].nonzero().flatten()  # images of tail classes
-        self._supports = [
-            support(view[self._rows], labels[self._rows], gaussians.means, class_counts, settings)
-            for view in features
-        ]
-        self._row_of_image = torch.zeros_like(labels)
-        self._row_of_image[self._rows] = torch.arange(len(self._rows), device=labels.device)
+        drawn = torch.repeat_interleave(torch.arange(len(gaps), device=gaps.device), gaps)
+        self.labels = torch.cat([labels, drawn])
+        self._for_sources = labels.cpu(), class_counts.cpu()
+        of_tail = tail[labels].nonzero().flatten()
+        shape = (*features.shape[:2], min(settings.k, len(class_counts)))
+        self._neighbours = labels.new_zeros(shape)
+        self._weights = features.new_zeros(shape)
+        step = max(1, CHUNK // features.shape[2])
+        for view, own in enumerate(features):
+            for some in torch.split(of_tail, step):
+                found = support(own[some], labels[some], gaussians.means, class_counts, settings)
+                self._neighbours[view, some], self._weights[view, some] = found.classes, found.weights
 
-    def __call__(self, view: int, confidence: Tensor, random: torch.Generator) -> Tensor:
-        """Features (G, d) from view `view` under confidences c (C,); normals from a CPU generator."""
-        settings, labels = self.settings, self.labels
-        source = self.sources(random)[self._calibrated]
-        own = labels[self._calibrated]
-        supports, row = self._supports[view], self._row_of_image[source]
-        neighbours, weights = supports.classes[row], supports.weights[row]
-        c = confidence[own].unsqueeze(1)
+    def __call__(
+        self, chunks: Sequence[Tensor], view: int, confidence: Tensor, random: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Row numbers and features (R, d) of one chunk of an epoch after the other.
 
-        means = self.gaussians.means[labels]
-        recalled = (weights.unsqueeze(2) * self.gaussians.means[neighbours]).sum(1)
-        means[self._calibrated] = (1 - c) * self.features[view, source] + c * recalled
+        An epoch is never stored whole: each chunk's features overwrite those of the chunk before.
 
-        classes = labels.unsqueeze(1).repeat(1, 1 + neighbours.shape[1])
-        shares = torch.zeros(classes.shape, device=labels.device)
-        shares[:, 0] = 1
-        classes[self._calibrated, 1:] = neighbours
-        shares[self._calibrated] = (
-            torch.cat([1 - c, c * weights], 1) if settings.covariance == "mixed" else F.pad(weights, (1, 0))
-        )
-        drawn = self.gaussians.draw(means, classes, shares, random)
+        Args:
+            chunks: row numbers, int64 (R,) each, in any order.
+            view: that the epoch's features are made of.
+            confidence: c, (C,).
+            random: a CPU generator; chunk by chunk, the draws go on with it.
+        """
+        images = torch.arange(self.features.shape[1])
+        source = torch.cat([images, sources(*self._for_sources, random)]).to(self.labels.device)
+        made = self.features.new_empty(max(map(len, chunks)), self.features.shape[2])
+        for rows in chunks:
+            part = made[: len(rows)]
+            self._make(part, rows, source[rows], view, confidence, random)
+            yield rows, part
+
+    def _make(
+        self,
+        made: Tensor,
+        rows: Tensor,
+        source: Tensor,
+        view: int,
+        confidence: Tensor,
+        random: torch.Generator,
+    ) -> None:
+        """Each row is a part of a real feature, of class means, and noise: a real one that feature alone."""
+        settings, means = self.settings, self.gaussians.means
+        labels, generated = self.labels[rows], rows >= self.features.shape[1]
+        calibrated = generated & self.tail[labels]
+        c = confidence[labels] * calibrated
+        uncalibrated = (generated & ~calibrated).float()
+        weights = self._weights[view, source]
+        by_neighbour = c.unsqueeze(1) * weights
+        classes = torch.cat([labels.unsqueeze(1), self._neighbours[view, source]], 1)
+        recalled = torch.cat([uncalibrated.unsqueeze(1), by_neighbour], 1)
+        if settings.covariance == "mixed":
+            shares = torch.cat([(generated.float() - c).unsqueeze(1), by_neighbour], 1)
+        else:
+            shares = torch.cat([uncalibrated.unsqueeze(1), calibrated.unsqueeze(1) * weights], 1)
+
+        torch.index_select(self.features[view], 0, source, out=made)
+        made *= (1 - c - uncalibrated).unsqueeze(1)
+        step = max(1, CHUNK // made.shape[1])
+        for first in range(0, len(made), step):
+            some = slice(first, first + step)
+            made[some] += F.embedding_bag(classes[some], means, mode="sum", per_sample_weights=recalled[some])
+        self.gaussians.add_noise(made, classes, shares, random)
         if settings.alpha:
-            width = 1 if settings.alpha_mode == "ones" else drawn.shape[1]
-            normals = torch.randn(len(own), width, generator=random).to(drawn.device)
-            drawn[self._calibrated] += settings.alpha**0.5 * normals
-        return drawn
-
-    def sources(self, random: torch.Generator) -> Tensor:
-        """The image that each draw starts from, int64 (G,): a class's images in turn, in random order."""
-        shuffled = torch.randperm(len(self._image_labels), generator=random).to(self._image_labels.device)
-        by_class = shuffled[torch.argsort(self._image_labels[shuffled], stable=True)]
-        first = self.counts.cumsum(0) - self.counts
-        return by_class[first[self.labels] + self._turn % self.counts[self.labels]]
+            width = 1 if settings.alpha_mode == "ones" else made.shape[1]
+            on = calibrated.nonzero().flatten()
+            normals = Normals(random, made.device, min(len(on) * width, CHUNK))
+            for row in torch.split(on, step):
+                noise = normals(len(row), width).expand(-1, made.shape[1])
+                made.index_add_(0, row, noise, alpha=settings.alpha**0.5)
 
 
-def distillation_loss(
-    logits: Tensor, labels: Tensor, teacher: Tensor, taught: Tensor, gamma: Tensor, settings: Distillation
-) -> Tensor:
-    """CE + gamma KL(softmax(teacher / T) || softmax(logits / T)) of taught samples (11), batch mean, 0-d.
+def distillation(
+    labels: Tensor, taught: Tensor, teacher: Tensor, gamma: Tensor, settings: Distillation
+) -> Objective:
+    """CE + gamma KL(softmax(teacher / T) || softmax(logits / T)) of taught rows, CE of the others (11).
 
     Args:
-        logits, teacher: (B, C).
-        labels: int64 (B,).
-        taught: samples that distillation is for, bool (B,).
+        labels: of a chunk's rows, int64 (R,).
+        taught: the rows that distillation is for, int64 (K,).
+        teacher: logits of these, (K, C).
         gamma: 0-d.
         settings: temperature and how the two terms mix.
     """
-    entropy = F.cross_entropy(logits, labels, reduction="none")
     t = settings.temperature
-    divergence = F.kl_div(
-        (logits / t).log_softmax(1), (teacher / t).log_softmax(1), reduction="none", log_target=True
-    ).sum(1)
-    if settings.scale == "squared_temperature":
-        divergence = divergence * t**2
-    strength = gamma * taught
+    log_shares = (teacher / t).log_softmax(1)
+    shares = log_shares.exp()
+    strength = gamma * (t**2 if settings.scale == "squared_temperature" else 1)
+    offset = labels.new_zeros(len(labels), dtype=shares.dtype)
+    offset[taught] = strength * (shares * log_shares).sum(1)
+    targets = shares.new_zeros(len(labels), teacher.shape[1]).scatter_(1, labels.unsqueeze(1), 1)
     if settings.mixing == "convex":
-        entropy = (1 - strength) * entropy
-    return (entropy + strength * divergence).mean()
+        targets[taught] *= 1 - gamma
+    shares *= strength
+    if t == 1:
+        return SoftTargets(targets.index_add_(0, taught, shares), offset)
+    softened = torch.zeros_like(targets).index_copy_(0, taught, shares)
+    return total([SoftTargets(targets), SoftTargets(softened, offset, t)])
 
 
 def updated_confidence(

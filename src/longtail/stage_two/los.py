@@ -9,9 +9,7 @@ which goes on from stage one's classifier. Its stage one has a weight decay of 5
 
 from typing import Literal
 
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
 
 from longtail.random import generator
 from longtail.schedules import LearningRate
@@ -45,14 +43,11 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
     training = LinearTraining(first.weight, first.bias, settings, settings.epochs, images)
     labels_cpu = data.labels.cpu()
 
-    def loss(logits: Tensor, batch: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels[batch], label_smoothing=settings.smoothing)
-
     history = []
     for epoch in range(settings.epochs):
         random = generator(seed, "stage_two", "sample", epoch)
         order = rows(settings.sampler, labels_cpu, views, random, epoch / settings.epochs)
-        mean = training.epoch(inputs, order.to(inputs.device), loss)
+        mean = training.labelled_epoch(inputs, labels, order.to(inputs.device), settings.smoothing)
         score = selection_score(training.logits(validation), data.validation_labels, classes)
         history.append({"epoch": epoch + 1, "loss": mean, "validation": score})
         progress(epoch + 1, settings.epochs, f"loss {mean:.3f}")

@@ -7,9 +7,7 @@ imbalance left out, which the features have not seen. The recipe is ours; the pa
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
 
 from longtail.random import generator
 from longtail.schedules import LearningRate
@@ -47,13 +45,10 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
     inputs, labels = first.inputs(data.whole), data.whole_labels
     training = LinearTraining(first.weight, first.bias, settings, settings.epochs, len(labels))
 
-    def loss(logits: Tensor, rows: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels[rows])
-
     history = []
     for epoch in range(settings.epochs):
         order = torch.randperm(len(labels), generator=generator(seed, "stage_two", "sample", epoch))
-        mean = training.epoch(inputs, order.to(inputs.device), loss)
+        mean = training.labelled_epoch(inputs, labels, order.to(inputs.device))
         history.append({"epoch": epoch + 1, "loss": mean})
         progress(epoch + 1, settings.epochs, f"loss {mean:.3f}")
     weight, bias = training.result()
