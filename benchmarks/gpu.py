@@ -1,5 +1,6 @@
 """One run and eight runs on a GPU; without one, rows that say so."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,7 @@ import torch
 from benchmarks import data
 from benchmarks.peers import ldam_drw
 from benchmarks.rows import Goal, Row, compared
-from benchmarks.side import OURS, Sample, Side, at_once, interleaved
+from benchmarks.side import OURS, Side, interleaved
 from benchmarks.training import EPOCHS, Ours
 
 PART = "gpu"
@@ -18,26 +19,36 @@ ONE = "one run, ratio 100, 200 epochs, training only"
 MANY = f"{AT_ONCE} runs on the device, each, training only"
 
 
-def ours(epochs: int, steps: int | None = None, batch: int = 128) -> Callable[[], dict[str, float]]:
-    """Seconds of a run of ratio 100 with params.yaml's augmentation, all of it or from `epochs` epochs.
+def ours(
+    epochs: int, runs: int = 1, steps: int | None = None, batch: int = 128
+) -> Callable[[], dict[str, float]]:
+    """Seconds of runs of ratio 100 with params.yaml's augmentation, until all of them are over.
 
-    Extrapolated as start + 200 epochs from a run of one epoch and one of `epochs` more, because a run's
-    start (its first steps, the recording of its graph) is paid once.
+    Several runs share a process, a thread and a stream each, as `longtail.stage_one.compute_together` has
+    them. From fewer than 200 epochs it is extrapolated as start + 200 epochs, from a run of one epoch and
+    one of `epochs` more: a run's start (its first steps, the recording of its graph) is paid once.
     """
-    side = Ours(augmentation="full")
+    sides = [Ours(augmentation="full") for _ in range(runs)]
 
     def trained(number: int) -> float:
         started = time.perf_counter()
-        side.train(steps=steps, epochs=number, batch=batch)
-        if side.where.type == "cuda":
+        threads = [
+            threading.Thread(target=side.train, kwargs={"steps": steps, "epochs": number, "batch": batch})
+            for side in sides
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if torch.cuda.is_available():
             torch.cuda.synchronize()
         return time.perf_counter() - started
 
     def measure() -> dict[str, float]:
         if epochs == EPOCHS:
-            return {"run": trained(EPOCHS)}
+            return {"runs": trained(EPOCHS)}
         short, long = trained(1), trained(1 + epochs)
-        return {"run": short + (EPOCHS - 1) * (long - short) / epochs}
+        return {"runs": short + (EPOCHS - 1) * (long - short) / epochs}
 
     return measure
 
@@ -74,16 +85,12 @@ def rows(quick: bool, whole: bool = False) -> list[Row]:
         Side("benchmarks.gpu:peers", {}) as other,
     ):
         found = interleaved({"ours": side, "peers": other}, rounds)
-    own = [sample.found["run"] for sample in found["ours"]]
+    own = [sample.found["runs"] for sample in found["ours"]]
     theirs = [EPOCHS * sample.found["epoch"] for sample in found["peers"]]
     with_evaluation = [EPOCHS * (s.found["epoch"] + s.found["evaluation"]) for s in found["peers"]]
-    sides = [Side("benchmarks.gpu:ours", OURS, {"epochs": epochs}) for _ in range(AT_ONCE)]
-    try:
-        together: list[list[Sample]] = [at_once(sides) for _ in range(rounds + 1)][1:]
-    finally:
-        for each in sides:
-            each.close()
-    per_run = [max(s.found["run"] for s in turn) / AT_ONCE for turn in together]
+    with Side("benchmarks.gpu:ours", OURS, {"epochs": epochs, "runs": AT_ONCE}) as side:
+        together = interleaved({"ours": side}, rounds)["ours"]
+    per_run = [sample.found["runs"] / AT_ONCE for sample in together]
     note = f"the peers' with their evaluation: {min(with_evaluation):.0f} s"
     return [
         compared(one, own),

@@ -1,5 +1,6 @@
 """The plan of ten thousand runs, and Snakemake's dry run of it, in a copy of the project. No peer has one."""
 
+import math
 import shutil
 import sys
 import tempfile
@@ -10,10 +11,11 @@ import yaml
 
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import ROOT, Side
-from longtail.params import parse
+from longtail.params import Params, parse
+from longtail.plan import plan
 
 PART = "workflow"
-SEEDS = 209  # params.yaml plans 48 runs a seed, and 5 that all seeds share
+RUNS = 10_000
 PLAN = """\
 import sys
 from longtail.params import Params
@@ -23,24 +25,32 @@ print(len(list(planned.everything())), file=open("number", "w"))
 """
 
 
-def project(folder: Path, seeds: int) -> None:
-    """A copy of what plans and runs, with a settings file of so many seeds."""
+def project(folder: Path, runs: int) -> None:
+    """A copy of what plans and runs, with params.yaml under so many seeds that there are `runs`."""
     for name in ("src", "workflow", "profiles"):
         shutil.copytree(
             ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
         )
     for name in ("Snakefile", "params.yaml"):
         shutil.copy2(ROOT / name, folder / name)
-    settings = parse((ROOT / "params.yaml").read_text("utf-8")) | {"seeds": list(range(seeds))}
-    (folder / "many.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), "utf-8")
+    settings = parse((ROOT / "params.yaml").read_text("utf-8"))
+
+    def planned(seeds: int) -> int:
+        chosen = Params.read(settings | {"seeds": list(range(seeds))})
+        return len(list(plan(chosen, root=ROOT).everything()))
+
+    one, two = planned(1), planned(2)
+    seeds = 1 + max(0, math.ceil((runs - one) / (two - one)))
+    text = yaml.safe_dump(settings | {"seeds": list(range(seeds))}, sort_keys=False)
+    (folder / "many.yaml").write_text(text, "utf-8")
 
 
 def rows(quick: bool) -> list[Row]:
     """The part's figures."""
-    rounds, seeds = (1, 4) if quick else (3, SEEDS)
+    rounds, runs = (1, 200) if quick else (3, RUNS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        project(folder, seeds)
+        project(folder, runs)
         environment = {"PYTHONPATH": str(folder / "src")}
         planning = {"words": [sys.executable, "-c", PLAN], "folder": name}
         with Side("benchmarks.side:command", environment, planning) as side:

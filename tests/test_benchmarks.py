@@ -139,7 +139,7 @@ def test_stage_two_measures_both_sides_of_a_small_fit():
 def test_augmentation_and_a_gpus_targets_run():
     assert augmentation.ours("full", 4)() is None
     assert augmentation.peers("full", 4)() is None
-    assert gpu.ours(epochs=1, steps=1, batch=2)().keys() == {"run"}
+    assert gpu.ours(epochs=1, runs=2, steps=1, batch=2)().keys() == {"runs"}
 
 
 def test_startup_reaches_the_first_step(tmp_path, root):
