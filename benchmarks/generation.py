@@ -121,16 +121,9 @@ def epoch(share: float = 1.0, dimensions: int = 2048) -> Callable[[], dict[str, 
 
     generated = int((counts.max() - counts).sum())
 
-    def chunks() -> Iterator[Tensor]:
-        if len(generate.labels) == generated:  # the whole epoch in one piece
-            yield generate(0, confidence, random)
-            return
-        order = torch.randperm(len(generate.labels), generator=random)  # real features are among them
-        for _, made in generate(torch.split(order, ROWS), 0, confidence, random):
-            yield made
-
     def measure() -> dict[str, float]:
-        for _ in chunks():
+        order = torch.randperm(len(generate.labels), generator=random)  # real features are among them
+        for _ in generate(torch.split(order, ROWS), 0, confidence, random):
             pass
         return {"draws": generated}
 
