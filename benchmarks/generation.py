@@ -8,7 +8,7 @@ against the Gaussian that these rules define.
 import math
 import resource
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from statistics import median
 from typing import Any
