@@ -340,7 +340,7 @@ def test_subsets_and_seeds_are_both_averaged_over_and_counted(tmp_path):
     assert line["mean"] == f"{np.mean(accuracies):.2f}"
     text = written(job)["md"]
     assert f"{np.mean(accuracies):.1f} ± {np.std(accuracies, ddof=1):.1f} (6)" in text
-    assert "Runs: training seeds 0, 1, 2 on each subset of seeds 0, 1." in text
+    assert "Runs: training seeds 0, 1, 2 on each of the subsets of seeds 0, 1." in text
 
 
 def test_notes_of_the_settings_stand_last(tmp_path):

@@ -208,8 +208,8 @@ def notes(job: PublishedJob, lines: Sequence[Line]) -> list[str]:
 def _runs(cells: Sequence[Cell]) -> str:
     seeds = sorted({cell.seed for cell in cells})
     subsets = sorted({cell.subset_seed for cell in cells})
-    text = f"Runs: training {_seeds_words(seeds)}"
-    return f"{text} on each subset of {_seeds_words(subsets)}."
+    where = "each of the subsets" if len(subsets) > 1 else "the subset"
+    return f"Runs: training {_seeds_words(seeds)} on {where} of {_seeds_words(subsets)}."
 
 
 def _seeds_words(seeds: Sequence[int]) -> str:
