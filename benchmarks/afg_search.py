@@ -1,0 +1,90 @@
+"""AFG's open keys, searched on validation images: each moved alone from the defaults, several seeds.
+
+    python -m benchmarks.afg_search
+
+reads the features that workflow/settings/cifar100-60-epochs.yaml plans for GLAG and writes
+benchmarks/afg_search.csv. The score is the mean accuracy of the classes with a full number of validation
+images; the test set is not read. The seeds are stage two's: stage one, the subset and the validation images
+are the same in every row.
+"""
+
+import csv
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from longtail.device import set_up
+from longtail.params import Params
+from longtail.plan import plan, reference
+from longtail.run import locate
+from longtail.stage_two import FeatureData, read_features, selection_score
+from longtail.stage_two.afg import Settings, fit
+
+SETTINGS = Path("workflow/settings/cifar100-60-epochs.yaml")
+METHOD = "GLAG"
+SEEDS = (0, 1, 2)
+OUT = Path(__file__).with_suffix(".csv")
+SCRATCH = {"init": "random", "learning_rate": {"peak": 0.1}, "kd": {"on": "real"}}
+TRIED: dict[str, Mapping[str, Any]] = {
+    "default": {},
+    "k 1": {"k": 1},
+    "k 3": {"k": 3},
+    "alpha 0.1": {"alpha": 0.1},
+    "tail_max 20": {"tail_max": 20},
+    "tail_max 499": {"tail_max": 499},
+    "covariance neighbours": {"covariance": "neighbours"},
+    "weight_size log_count": {"weight_size": "log_count"},
+    "confidence 0.2": {"confidence": {"initial": 0.2}},
+    "confidence 0.6": {"confidence": {"initial": 0.6}},
+    "confidence 0 fixed": {"confidence": {"initial": 0.0, "update": "fixed"}},
+    "confidence 0.4 fixed": {"confidence": {"update": "fixed"}},
+    "confidence step 0.02": {"confidence": {"step": 0.02}},
+    "confidence step 0.1": {"confidence": {"step": 0.1}},
+    "confidence baseline stage_one": {"confidence": {"baseline": "stage_one"}},
+    "kd none": {"kd": {"on": "none"}},
+    "kd real": {"kd": {"on": "real"}},
+    "kd convex": {"kd": {"mixing": "convex"}},
+    "kd temperature 2": {"kd": {"temperature": 2.0}},
+    "rate 0.003": {"learning_rate": {"peak": 0.003}},
+    "rate 0.03": {"learning_rate": {"peak": 0.03}},
+    "rate 0.1": {"learning_rate": {"peak": 0.1}},
+    "batch 512": {"batch_size": 512},
+    "random start, rate 0.1, kd real": SCRATCH,
+    "the same, lambda 0.5": {**SCRATCH, "tukey": {"lambda": 0.5}},
+}
+
+
+def features() -> FeatureData:
+    """Those of the method's first run."""
+    cells = [cell for table in plan(Params.load(SETTINGS), SETTINGS).tables.values() for cell in table.cells]
+    runs = next(cell.runs for cell in cells if cell.method == METHOD)
+    return read_features(*(locate(step, reference(runs[step])) for step in ("features", "split")))
+
+
+def score(data: FeatureData, options: Mapping[str, Any], seed: int) -> float:
+    """Validation score in percent after the last epoch."""
+    fitted = fit(data, Settings.model_validate(options), seed, lambda done, total, note: None)
+    found = selection_score(fitted.logits(data.validation), data.validation_labels, len(data.class_counts))
+    return 100 * found
+
+
+def main() -> None:
+    """Search, and write a row a setting, the best mean first."""
+    set_up(torch.device("cpu"))
+    data, rows = features(), []
+    for name, options in TRIED.items():
+        scores = [score(data, options, seed) for seed in SEEDS]
+        rows.append((name, statistics.mean(scores), statistics.stdev(scores), *scores))
+        print(f"{name:36s} {rows[-1][1]:.2f} ± {rows[-1][2]:.2f}", flush=True)
+    with OUT.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["setting", "mean", "standard_deviation", *(f"seed_{seed}" for seed in SEEDS)])
+        for name, *values in sorted(rows, key=lambda row: -row[1]):
+            writer.writerow([name, *(f"{value:.3f}" for value in values)])
+
+
+if __name__ == "__main__":
+    main()
