@@ -46,6 +46,15 @@ def test_a_sweep_of_stage_one_trains_stage_one(settings):
     assert new["stage_two"][0].startswith("cifar100-exp100-graloss-b0.5-joint-seed0-")
 
 
+def test_a_point_named_like_an_entry_is_not_taken_for_it(settings):
+    swept = with_sweep(settings, "GraLoss", grid={"stage_one.loss.gamma.b": [3]})
+    swept["stage_one"]["graloss-b3"] = settings["stage_one"]["ce"] | {"batch_size": 64}
+    swept["methods"]["Other"] = {"stage_one": "graloss-b3", "stage_two": "joint"}
+    swept["tables"]["table2"]["rows"].append({"section": "s", "label": "Other", "method": "Other"})
+    trained = [run.settings.resolved()["recipe"] for run in plan(Params.read(swept)).stage_one.values()]
+    assert {"form": "power", "a": 1.0, "b": 3.0} in [recipe["loss"].get("gamma") for recipe in trained]
+
+
 def test_two_keys_of_both_stages_are_a_grid_whose_stage_one_runs_are_shared(settings):
     grid = {"stage_one.loss.gamma.b": [1, 3], "stage_two.k": [1, 2]}
     new = added(settings, with_sweep(settings, grid=grid, ratio=50))

@@ -27,7 +27,6 @@ from longtail.params import (
     FeaturesSettings,
     Figure,
     Imbalance,
-    MethodRow,
     Params,
     Recipe,
     SplitSettings,
@@ -292,7 +291,6 @@ class _Planner:
         self.plan, self.root = plan, root
         self.texts = Texts(hashed=True)
         self.by_identity: dict[str, Run] = {}
-        self.known: dict[tuple[Any, ...], Run] = {}  # what several methods share, by where it stands
         self.codes: dict[tuple[str, ...], str] = {}
 
     def code(self, modules: tuple[str, ...]) -> str:
@@ -367,10 +365,8 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
 
 def _publish(planner: _Planner, params: Params, raw: Run) -> None:
     """The tables and figures of settings, and the runs that they need."""
-    cells = {
-        method: list(_cells(planner, params, raw, method, params.methods[method]))
-        for method in params.methods
-    }
+    known: dict[tuple[Any, ...], Run] = {}
+    cells = {method: list(_cells(planner, params, raw, method, known)) for method in params.methods}
     context = {
         "dataset": params.dataset,
         "groups": params.groups,
@@ -384,9 +380,15 @@ def _publish(planner: _Planner, params: Params, raw: Run) -> None:
         planner.plan.figures[entry] = _figure(planner, entry, figure, params, cells, context)
 
 
-def _cells(planner: _Planner, params: Params, raw: Run, method: str, row: MethodRow) -> Iterator[Cell]:
-    """The cells of a method at the imbalances at which a table shows it."""
-    known = planner.known
+def _cells(
+    planner: _Planner, params: Params, raw: Run, method: str, known: dict[tuple[Any, ...], Run]
+) -> Iterator[Cell]:
+    """The cells of a method at the imbalances at which a table shows it.
+
+    Args:
+        known: what methods of these settings share, by its label; other settings may mean another run by it.
+    """
+    row = params.methods[method]
     tables = [table for table in params.tables.values() if method in table.methods]
     recipe, classifier = params.stage_one[row.stage_one], params.stage_two[row.stage_two]
     modules = ("longtail.stage_two", f"longtail.stage_two.{classifier.method.name}")

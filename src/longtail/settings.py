@@ -10,6 +10,7 @@ import ast
 import importlib
 import json
 from functools import cache
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from types import ModuleType
 from typing import Any, final
@@ -93,6 +94,8 @@ class Texts:
     def _value(self, value: Any) -> str:
         if isinstance(value, Settings):
             return self.of(value)
+        if isinstance(value, str):
+            return quoted(value)
         data = plain(value, self.hashed)
         return canonical(data) if self.hashed else json.dumps(data, sort_keys=True)
 
