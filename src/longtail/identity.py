@@ -121,7 +121,11 @@ def _tree(file: Path, _modified: int) -> ast.Module:
 @cache
 def _imports(file: Path, modified: int) -> tuple[str, ...]:
     names: set[str] = set()
-    for node in ast.walk(_tree(file, modified)):
+    waiting: list[ast.AST] = [_tree(file, modified)]
+    while waiting:  # statements only: an import is no part of an expression
+        node = waiting.pop()
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting.extend(getattr(node, block, ()))
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -132,7 +136,8 @@ def _imports(file: Path, modified: int) -> tuple[str, ...]:
 
 @cache
 def _module_digest(file: Path, modified: int) -> str:
-    return digest(_plain(_tree(file, modified)))
+    tree = _plain(_tree(file, modified))
+    return hashed(json.dumps(tree, sort_keys=True, separators=(",", ":")))  # canonical as it is
 
 
 def _plain(node: Any) -> Any:

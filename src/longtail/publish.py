@@ -49,18 +49,22 @@ def stamp(plan: Plan) -> None:
 
     A file whose time tells the truth already keeps it, so that a second Snakemake disturbs no first.
     """
+    times: dict[str, float] = {}  # of run records, which many read
     for item in plan.published():
         current = is_current(item.record, item.identity, item.outputs)
         if not current:
             _clear_edited(item)
         files = [path for path in map(Path, [*item.outputs, item.record, item.benchmark]) if path.is_file()]
-        newest = max((_time(Path(name)) for name in item.inputs if Path(name).is_file()), default=0.0)
-        if not current:
+        for name in item.inputs:
+            if name not in times:
+                times[name] = _time(name)
+        newest = max((times[name] for name in item.inputs), default=0.0)
+        if not current and files:
             _ask_again(item)
         for path in files:
             if not current:
                 _set_time(path, STALE)
-            elif _time(path) <= newest:
+            elif _time(str(path)) <= newest:
                 _set_time(path, newest + 0.01)
 
 
@@ -71,11 +75,15 @@ def _ask_again(item: Published) -> None:
     may have been put in place of that job's since (by git or DVC).
     """
     told = {**item.planned, "identity": item.identity, "asked": time.time_ns()}
-    store.write_json(Path(item.inputs[0]), told)
+    store.write_json(Path(item.inputs[0]), told, indent=None)
 
 
-def _time(path: Path) -> float:
-    return path.stat().st_mtime
+def _time(path: str) -> float:
+    """Of a file; 0 where there is none."""
+    try:
+        return os.stat(path).st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _clear_edited(item: Published) -> None:
