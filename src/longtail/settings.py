@@ -108,8 +108,12 @@ def method_file(kind: str, name: str) -> Path:
 def method_names(kind: str) -> list[str]:
     """The methods that exist of a kind: its modules that define a `Settings` class."""
     folder = PACKAGE.joinpath(*kind.split("."))
-    files = sorted(file for file in folder.glob("*.py") if file.stem != "__init__")
-    return [file.stem for file in files if "\nclass Settings(" in file.read_text("utf-8")]
+    return [file.stem for file in sorted(folder.glob("*.py")) if _is_method(file, file.stat().st_mtime_ns)]
+
+
+@cache
+def _is_method(file: Path, _modified: int) -> bool:
+    return file.stem != "__init__" and "\nclass Settings(" in file.read_text("utf-8")
 
 
 def method_module(kind: str, name: str) -> ModuleType:
@@ -124,7 +128,7 @@ def settings_of(kind: str, name: str) -> type[Settings]:
         ValueError: if there is no such method; the message lists those that exist.
     """
     file = method_file(kind, name)
-    if name not in method_names(kind):
+    if not (name.isidentifier() and file.is_file() and _is_method(file, file.stat().st_mtime_ns)):
         raise ValueError(f"there is no {name!r}; there are {', '.join(method_names(kind))}")
     return _light_part(file, file.stat().st_mtime_ns)
 
