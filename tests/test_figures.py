@@ -356,6 +356,17 @@ def test_a_method_has_one_style_and_no_two_share_one():
     assert styles["GLAG"] == figures.styles(["GraLoss", "GLAG"])["GLAG"]
 
 
+def test_methods_of_one_figure_have_a_colour_each_where_there_are_enough():
+    own = figures.styles(["CE", "GLAG", *(f"method {place}" for place in range(59))])
+    shown = ["CE", "method 1", "method 8", "method 15", "GLAG"]
+    assert len({own[name][0] for name in shown}) < len(shown)
+    found = figures.distinct(own, shown)
+    assert len({colour for colour, _ in found.values()}) == len(shown)
+    assert all(found[name] == own[name] for name in ("CE", "GLAG", "method 1"))
+    many = [f"method {place}" for place in range(30)]
+    assert len(set(figures.distinct(own, many).values())) == len(many)
+
+
 def test_a_recipe_has_the_colour_of_the_method_that_is_this_recipe_alone(tmp_path):
     made_job = job(tmp_path, "gamma", only={})
     styles = figures.recipe_styles(made_job)

@@ -112,6 +112,23 @@ def recipe_styles(job: PublishedJob) -> dict[str, tuple[str, Dashes]]:
     return result | {name: next(spare) for name in rest}
 
 
+def distinct(own: dict[str, tuple[str, Dashes]], shown: Iterable[str]) -> dict[str, tuple[str, Dashes]]:
+    """The styles of what one figure shows, with a colour each as far as there are so many.
+
+    A settings file may list more methods than there are colours; one whose colour another one in the figure
+    has takes a colour that none has.
+    """
+    names = sorted(dict.fromkeys(shown), key=lambda name: own[name][1] != DASHES[0])
+    result: dict[str, tuple[str, Dashes]] = {}
+    for place, name in enumerate(names):
+        taken = {colour for colour, _ in result.values()}
+        wanted = {own[other][0] for other in names[place:]}
+        free = [colour for colour in COLOURS if colour not in taken | wanted]
+        clash = own[name][0] in taken and bool(free)
+        result[name] = (free[0], DASHES[0]) if clash else own[name]
+    return result
+
+
 def at_ratio(job: PublishedJob, ratio: float | None) -> list[Cell]:
     """The cells at one imbalance: the ratio asked for; with None 100 if it is there, else the first.
 

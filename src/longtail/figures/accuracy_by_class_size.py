@@ -7,7 +7,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from longtail.figures import at_ratio, binned_means, by_method, heading, number_axis, styles, thresholds
+from longtail.figures import (
+    at_ratio,
+    binned_means,
+    by_method,
+    distinct,
+    heading,
+    number_axis,
+    styles,
+    thresholds,
+)
 from longtail.published_job import PublishedJob
 from longtail.settings import Settings as BaseSettings
 
@@ -24,7 +33,7 @@ def draw(job: PublishedJob) -> Figure:
     """Faint points: a class, mean over seeds. Strong lines: the mean of neighbouring classes."""
     cells = at_ratio(job, job.settings.ratio)
     sizes = np.array(cells[0].class_counts(), dtype=float)
-    own = styles(job.methods)
+    own = distinct(styles(job.methods), by_method(cells))
     figure = Figure(figsize=(6.8, 4.8))
     axis = figure.add_subplot()
     for method, seeds in by_method(cells).items():

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from matplotlib.figure import Figure
 
-from longtail.figures import recipe_styles
+from longtail.figures import distinct, recipe_styles
 from longtail.published_job import PublishedJob
 from longtail.schedules import Power
 from longtail.settings import Settings as BaseSettings
@@ -41,12 +41,12 @@ def draw(job: PublishedJob) -> Figure:
             fontsize=7.5,
             color="#555555",
         )
-    styles = recipe_styles(job)
     curves: dict[tuple[float, ...], list[str]] = {}
     for name, recipe in job.recipes.items():
         gamma = getattr(recipe.loss.options, "gamma", None)
         if callable(gamma):  # a schedule; the focal loss's is a number of another kind
             curves.setdefault(tuple(gamma(progress).tolist()), []).append(name)
+    styles = distinct(recipe_styles(job), [names[0] for names in curves.values()])
     for curve, names in curves.items():
         colour, dashes = styles[names[0]]
         axis.plot(progress, curve, color=colour, linestyle=dashes, linewidth=2.6, label=_label(names))

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from longtail.errors import UserError
-from longtail.figures import at_ratio, by_method, heading, mean_and_spread, styles
+from longtail.figures import at_ratio, by_method, distinct, heading, mean_and_spread, styles
 from longtail.published_job import Cell, PublishedJob
 from longtail.settings import Settings as BaseSettings
 
@@ -29,7 +29,7 @@ def draw(job: PublishedJob) -> Figure:
             f"figures.{job.name}: no method of {job.settings.table} chose a tau; it needs one with "
             "tau_normalisation"
         )
-    own = styles(job.methods)
+    own = distinct(styles(job.methods), curves)
     figure = Figure(figsize=(5.8, 3.9))
     axis = figure.add_subplot()
     for method, runs in curves.items():

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from longtail.figures import Dashes, at_ratio, heading, mean_and_spread, recipe_styles, seeds_words
+from longtail.figures import Dashes, at_ratio, distinct, heading, mean_and_spread, recipe_styles, seeds_words
 from longtail.published_job import Cell, PublishedJob
 from longtail.settings import Settings as BaseSettings
 
@@ -26,7 +26,7 @@ def draw(job: PublishedJob) -> Figure:
     recipes: dict[str, dict[tuple[int, int], Cell]] = {}
     for cell in cells:
         recipes.setdefault(job.methods[cell.method]["stage_one"], {})[cell.subset_seed, cell.seed] = cell
-    styles = recipe_styles(job)
+    styles = distinct(recipe_styles(job), recipes)
     figure = Figure(figsize=(8.6, 3.9))
     loss, accuracy = figure.subplots(1, 2)
     subsets = len({cell.subset_seed for cell in cells})

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
 from longtail.errors import UserError
-from longtail.figures import at_ratio, binned_means, by_method, heading, number_axis, styles
+from longtail.figures import at_ratio, binned_means, by_method, distinct, heading, number_axis, styles
 from longtail.published_job import Cell, PublishedJob
 from longtail.settings import Settings as BaseSettings
 
@@ -37,10 +37,10 @@ def draw(job: PublishedJob) -> Figure:
         )
     panels = dict(list(panels.items())[:MOST_PANELS])
     sizes = np.array(cells[0].class_counts(), dtype=float)
-    own = styles(job.methods)
     figure = Figure(figsize=(1.2 + 4.2 * len(panels), 4.2))
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, (recipe, methods) in zip(axes, panels.items(), strict=True):
+        own = distinct(styles(job.methods), methods)
         for method, norms in methods.items():
             mean = np.mean([found / found.mean() for found in norms], axis=0)
             colour, dashes = own[method]
