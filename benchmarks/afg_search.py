@@ -61,7 +61,8 @@ def features() -> FeatureData:
     """Those of the method's first run."""
     cells = [cell for table in plan(Params.load(SETTINGS), SETTINGS).tables.values() for cell in table.cells]
     runs = next(cell.runs for cell in cells if cell.method == METHOD)
-    return read_features(*(locate(step, reference(runs[step])) for step in ("features", "split")))
+    folder, split = (locate(step, reference(runs[step])) for step in ("features", "split"))
+    return read_features(folder, split)
 
 
 def score(data: FeatureData, options: Mapping[str, Any], seed: int) -> float:
@@ -74,16 +75,16 @@ def score(data: FeatureData, options: Mapping[str, Any], seed: int) -> float:
 def main() -> None:
     """Search, and write a row a setting, the best mean first."""
     set_up(torch.device("cpu"))
-    data, rows = features(), []
+    data, found = features(), {}
     for name, options in TRIED.items():
         scores = [score(data, options, seed) for seed in SEEDS]
-        rows.append((name, statistics.mean(scores), statistics.stdev(scores), *scores))
-        print(f"{name:36s} {rows[-1][1]:.2f} ± {rows[-1][2]:.2f}", flush=True)
+        found[name] = [statistics.mean(scores), statistics.stdev(scores), *scores]
+        print(f"{name:36s} {found[name][0]:.2f} ± {found[name][1]:.2f}", flush=True)
     with OUT.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["setting", "mean", "standard_deviation", *(f"seed_{seed}" for seed in SEEDS)])
-        for name, *values in sorted(rows, key=lambda row: -row[1]):
-            writer.writerow([name, *(f"{value:.3f}" for value in values)])
+        for name in sorted(found, key=lambda name: -found[name][0]):
+            writer.writerow([name, *(f"{value:.3f}" for value in found[name])])
 
 
 if __name__ == "__main__":

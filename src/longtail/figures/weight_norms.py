@@ -37,7 +37,7 @@ def draw(job: PublishedJob) -> Figure:
         )
     panels = dict(list(panels.items())[:MOST_PANELS])
     sizes = np.array(cells[0].class_counts(), dtype=float)
-    figure = Figure(figsize=(1.2 + 4.2 * len(panels), 4.2))
+    figure = Figure(figsize=(1.2 + 4.2 * len(panels), 5.4))
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, (recipe, methods) in zip(axes, panels.items(), strict=True):
         own = distinct(styles(job.methods), methods)
@@ -58,9 +58,9 @@ def draw(job: PublishedJob) -> Figure:
         axis.set_xlabel("training images of the class (log scale)")
         axis.set_ylabel("length of the class's weights / mean of all")
         axis.set_title(f"stage one: {recipe}")
-        axis.legend(loc="best")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=8)
     figure.suptitle(
-        f"{heading(job, cells)}; points: classes, lines: means of neighbouring ones",
+        f"{heading(job, cells)}\npoints: classes, lines: means of neighbouring ones",
         x=0.01,
         ha="left",
         fontsize=10,
