@@ -23,7 +23,7 @@ from benchmarks.peers import tail_calib
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import ONE_THREAD, OURS, Sample, Side, SideError, interleaved
 from longtail.device import set_up
-from longtail.random import generator
+from longtail.random import Normals, generator
 from longtail.settings import method_module
 from longtail.stage_two.gaussian import ClassGaussians
 
@@ -55,7 +55,7 @@ def draws(dimensions: int, number: int, k: int = 3, alpha: float = 0.1) -> Calla
     def measure() -> dict[str, float]:
         for _ in range(REPEATS):
             drawn = gaussians.draw(means, near, shares, random)
-            drawn += math.sqrt(alpha) * torch.randn(drawn.shape, generator=random)
+            drawn.add_(Normals(random, drawn.device)(*drawn.shape), alpha=math.sqrt(alpha))
         return {"repeats": REPEATS}
 
     return measure
@@ -96,7 +96,7 @@ def large(share: float = 1.0, dimensions: int = 2048, k: int = 2) -> Callable[[]
     def measure() -> dict[str, float]:
         total = 0.0
         near = torch.randint(len(counts), (len(labels), k), generator=random)
-        for own in torch.split(near, 1 << 15):
+        for own in torch.split(near, ROWS // 2):
             drawn = gaussians.draw(gaussians.means[own].mean(1), own, torch.full(own.shape, 1 / k), random)
             total += float(drawn[0, 0])
         return {"draws": len(labels)}
