@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     Loss = Method
     Sampler = Method
     Transform = Method
+    Observer = Method
     ClassifierMethod = Method
     Figure = Method
 else:
@@ -57,6 +58,7 @@ else:
     Loss = method_of("losses")
     Sampler = method_of("samplers")
     Transform = method_of("transforms")
+    Observer = method_of("observers")
     ClassifierMethod = method_of("stage_two")
     Figure = method_of("figures")
 
@@ -232,6 +234,7 @@ class Training(Settings):
     optimiser: Optimiser = Optimiser()
     progress: Literal["epoch", "step"] = "epoch"  # how often the t of gamma(t) moves
     evaluate_every: int = Field(20, ge=0)  # epochs; 0: after the last one only
+    observers: Annotated[list[Observer], Neutral([])] = Field([])  # what is measured on the way: gradients
 
 
 class PhaseSettings(Settings):

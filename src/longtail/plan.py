@@ -435,7 +435,7 @@ def _split(planner: _Planner, params: Params, raw: Run, imbalance: Imbalance, su
 
 
 def _stage_one(planner: _Planner, params: Params, split: Run, recipe: Recipe, seed: int, label: str) -> Run:
-    methods = [("networks", recipe.network)]
+    methods = [("networks", recipe.network), *(("observers", item) for item in recipe.observers)]
     for phase in recipe.phases:
         methods += [("losses", phase.loss or recipe.loss), ("samplers", phase.sampler)]
         methods += [("transforms", transform) for transform in phase.transforms or []]

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from longtail.identity import PACKAGE, canonical, composed
 
-LIGHT = ("typing", "pydantic", "longtail.settings", "longtail.schedules")
+LIGHT = ("typing", "pydantic", "longtail.settings", "longtail.schedules", "longtail.data_rich")
 
 
 class Neutral:

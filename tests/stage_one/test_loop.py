@@ -290,3 +290,31 @@ def test_rows_are_reported_as_they_come(make_phase, make_modules):
     assert rows == state.history
     assert math.isfinite(state.seconds)
     assert state.images == 200
+
+
+def test_what_is_observed_changes_nothing_and_stands_in_its_epochs_row(make_phase, make_modules):
+    from longtail.data_rich import Rich
+    from longtail.observers.gradients import Gradients, Settings
+
+    class Network(nn.Module):
+        def __init__(self, network: nn.Sequential) -> None:
+            super().__init__()
+            self.trunk, self.head = network[:-1], network[-1]
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(self.trunk(images))
+
+    observer = Gradients(Settings(rich=Rich(above=10), every=2, batches=3), torch.tensor([24, 13, 7, 4, 2]))
+    states, found = [], []
+    for observers in ([], [observer]):
+        modules = make_modules()  # with batch statistics and dropout
+        modules["network"] = Network(modules["network"])
+        states.append(train([make_phase(observers=observers)], modules, **FAST))
+        found.append(weights(modules))
+    assert equal(*found)
+    measured = [{key for key in row if key.startswith("gradient_")} for row in states[1].history]
+    assert [len(keys) for keys in measured] == [18, 0, 18, 0]
+    plain = [
+        {key: value for key, value in row.items() if key not in measured[0]} for row in states[1].history
+    ]
+    assert plain == states[0].history

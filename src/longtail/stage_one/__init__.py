@@ -28,6 +28,7 @@ from longtail.settings import method_module
 from longtail.stage_one.curves import Curves
 from longtail.stage_one.graph import Batch
 from longtail.stage_one.loop import (
+    Observer,
     Outcome,
     Phase,
     Row,
@@ -285,9 +286,20 @@ def _phases(
             progress=recipe.progress,
             loss=_loss_name(number),
             begin=_beginning(phase, new_head),
+            observers=_observers(recipe, class_counts),
         )
         for number, phase in enumerate(recipe.phases)
     ]
+
+
+def _observers(recipe: Recipe, class_counts: Tensor) -> list[Observer]:
+    try:
+        return [
+            method_module("observers", observer.name).build(observer.options, class_counts)
+            for observer in recipe.observers
+        ]
+    except ValueError as error:
+        raise UserError(f"observers: {error}") from None
 
 
 def _sampler(phase: PhaseSettings) -> Sampler:

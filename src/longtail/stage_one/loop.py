@@ -43,6 +43,19 @@ class Step(Protocol):
         """The loss of one batch a sampler."""
 
 
+class Observer(Protocol):
+    """Measures something at the beginning of an epoch, and leaves everything as it was."""
+
+    def __call__(
+        self, modules: nn.ModuleDict, loss_of: Callable[[int], tuple[Tensor, Tensor]], steps: int, epoch: int
+    ) -> Row:
+        """Columns for the epoch's row of the history, None where there is nothing to say.
+
+        `loss_of` makes the loss (0-d) that a step of the epoch has at the parameters as they are now, and the
+        labels of its batch (B,), from images that no transform has mixed; `epoch` counts finished ones.
+        """
+
+
 Sampler = Callable[[Tensor, torch.Generator, float], Tensor]
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Transform = Callable[[Batch, torch.Generator], Batch]
@@ -71,6 +84,7 @@ class Phase:
         loss: name of the module whose curves the history shows.
         begin: prepares the modules, e.g. which of them learn; asked before the phase begins, and again where
             a killed training goes on in it, when its second argument is False.
+        observers: what is measured at the beginning of every epoch.
         capturable: whether a GPU may record a step once and replay it; not where its course depends on the
             values of tensors.
     """
@@ -90,6 +104,7 @@ class Phase:
     progress: Literal["epoch", "step"]
     loss: str = "loss"
     begin: Callable[[nn.ModuleDict, bool], None] | None = None
+    observers: Sequence[Observer] = ()
     capturable: bool = True
 
     @property
@@ -248,9 +263,13 @@ class Steps:
         if self._device.type == "cuda" and phase.capturable:
             self.take = Replayed(self._take)
 
-    def _take(self, batches: Sequence[Batch], progress: Tensor) -> None:
+    def outcome(self, batches: Sequence[Batch], progress: Tensor) -> Outcome:
+        """What a step computes of batches, before it changes anything but batch statistics."""
         with autocast(self._device, self._precision):
-            outcome = self.phase.step(self.modules, batches, progress)
+            return self.phase.step(self.modules, batches, progress)
+
+    def _take(self, batches: Sequence[Batch], progress: Tensor) -> None:
+        outcome = self.outcome(batches, progress)
         self._optimiser.zero_grad(set_to_none=True)
         outcome.loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
@@ -267,9 +286,6 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
     first = state.epoch * phase.steps_per_epoch
     steps = range(first, min(first + phase.steps_per_epoch, phase.steps))
     size = phase.batch_size
-    if has_random_layers(modules):
-        torch.manual_seed(generator(seed, "global", *key).initial_seed())
-
     streams = []
     for number, sampler in enumerate(phase.samplers):
         chosen = sampler(phase.labels, generator(seed, "sampler", *key, number), phase.progress_at(first))
@@ -286,9 +302,21 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
     taking.correct.zero_()
     seen = 0
 
+    def drawn(index: int) -> list[Batch]:
+        return [Batch(phase.normalise(images[index]), labels[index]) for images, labels in streams]
+
+    def loss_of(index: int) -> tuple[Tensor, Tensor]:
+        batches = drawn(index)
+        return taking.outcome(batches, progress[index]).loss, batches[0].labels
+
     modules.train()
+    observed: Row = {}
+    for observer in phase.observers:
+        observed |= observer(modules, loss_of, len(steps), state.epoch)
+    if has_random_layers(modules):
+        torch.manual_seed(generator(seed, "global", *key).initial_seed())
     for index in range(len(steps)):
-        batches = [Batch(phase.normalise(images[index]), labels[index]) for images, labels in streams]
+        batches = drawn(index)
         for transform in phase.transforms:
             batches = [transform(batch, mixing) for batch in batches]
         taking.rate.copy_(rates[index])
@@ -313,6 +341,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
         **_curves(modules, phase.loss, progress[-1]),
         "train_loss": mean_loss,
         "train_accuracy": accuracy,
+        **observed,
     }
 
 
