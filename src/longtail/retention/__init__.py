@@ -1,0 +1,1 @@
+"""Losses that hold features of exemplars to what they were before a phase: `Settings`, `build(settings)`."""
