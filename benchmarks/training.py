@@ -22,7 +22,8 @@ from longtail.samplers import instance
 from longtail.schedules import LearningRate, Length
 from longtail.settings import method_module, settings_of
 from longtail.stage_one import predict
-from longtail.stage_one.loop import Phase, supervised, train
+from longtail.stage_one.loop import Phase, train
+from longtail.stage_one.step import supervised
 
 PART = "training"
 EPOCHS, EVALUATE_EVERY = 200, 20  # params.yaml; the peers evaluate after every epoch
@@ -65,7 +66,7 @@ class Ours:
             optimiser=Optimiser(),
             progress="epoch",
         )
-        return train([phase], self.modules, seed=0, precision=self.precision).images
+        return train(phase, self.modules, seed=0, precision=self.precision).images
 
     def evaluate(self, number: int) -> None:
         """Logits of so many images."""

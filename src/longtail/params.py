@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
+from longtail.data_rich import Rich
 from longtail.datasets import DATASETS
 from longtail.errors import UserError
 from longtail.schedules import LearningRate, Length
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     Sampler = Method
     Transform = Method
     Observer = Method
+    Exemplars = Method
+    Retention = Method
     ClassifierMethod = Method
     Figure = Method
 else:
@@ -59,6 +62,8 @@ else:
     Sampler = method_of("samplers")
     Transform = method_of("transforms")
     Observer = method_of("observers")
+    Exemplars = method_of("exemplars")
+    Retention = method_of("retention")
     ClassifierMethod = method_of("stage_two")
     Figure = method_of("figures")
 
@@ -237,6 +242,16 @@ class Training(Settings):
     observers: Annotated[list[Observer], Neutral([])] = Field([])  # what is measured on the way: gradients
 
 
+class Bank(Settings):
+    """Exemplars of the classes that a phase leaves out (Asynchronous modelling); their number is ours."""
+
+    per_class: int = Field(20, ge=1)  # iCaRL: 2,000 in all, 20 a class of CIFAR-100
+    choice: Exemplars = Field({"name": "herding"}, validate_default=True)
+
+
+Classes = Annotated[Literal["all", "rich", "poor"], Neutral("all")]
+
+
 class PhaseSettings(Settings):
     """One stretch of stage one; what is null is the recipe's."""
 
@@ -248,19 +263,45 @@ class PhaseSettings(Settings):
     transforms: Annotated[list[Transform], Field(max_length=1)] | None = None
     reset_head: bool = False  # begin with a new classifier
     freeze: Literal["none", "trunk"] = "none"  # trunk: only the classifier learns
+    classes: Classes = "all"  # whose images it sees; rich and poor by the recipe's `rich`
+    bank: Annotated[Bank | None, Neutral(None)] = None  # of the classes that it leaves out
+    retention: Annotated[Retention | None, Neutral(None)] = None  # of the bank's features
+
+    @model_validator(mode="after")
+    def _bank_has_a_use(self) -> "PhaseSettings":
+        if self.bank is not None and self.classes == "all":
+            raise ValueError("a bank is for the classes that a phase leaves out: classes: poor, or rich")
+        if self.retention is not None and self.bank is None:
+            raise ValueError("retention needs a bank: what it compares are features of exemplars")
+        if self.retention is not None and self.transforms:
+            raise ValueError("retention and transforms exclude each other: a mixed image is no exemplar")
+        return self
 
 
 class Recipe(Training):
     """How stage one is trained: one phase, and what follows it."""
 
     loss: Loss
+    classes: Classes = "all"  # of the first phase
+    rich: Rich = Rich(above=100)  # data-rich classes, where a phase asks for them; the others are data-poor
     then: Annotated[list[PhaseSettings], Neutral([])] = Field([])
+
+    def kept(self, hashed: bool = False) -> dict[str, Any]:
+        """All keys but `rich` where no phase asks for it."""
+        found = super().kept(hashed)
+        if all(phase.classes == "all" for phase in self.phases):
+            del found["rich"]
+        return found
+
+    def until(self, number: int) -> "Recipe":
+        """The recipe that ends with phase `number`, counted from 0."""
+        return self.model_copy(update={"then": self.then[:number]})
 
     @property
     def phases(self) -> list[PhaseSettings]:
         """All phases, with everything filled in; the first is named train."""
         shared = {"loss": self.loss, "transforms": self.transforms}
-        own = {key: getattr(self, key) for key in ("sampler", "schedule", "learning_rate")}
+        own = {key: getattr(self, key) for key in ("sampler", "schedule", "learning_rate", "classes")}
         first = PhaseSettings(name="train", **own)
         return [
             phase.model_copy(
@@ -274,6 +315,14 @@ class Recipe(Training):
         names = [phase.name for phase in self.phases]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two phases are named {', '.join(twice)}; the first phase's name is train")
+        return self
+
+    @model_validator(mode="after")
+    def _retention_is_of_unmixed_images(self) -> "Recipe":
+        if self.transforms and any(phase.retention and phase.transforms is None for phase in self.then):
+            raise ValueError(
+                "a phase with retention takes no transforms, but has the recipe's; give it transforms: []"
+            )
         return self
 
     @model_validator(mode="after")
@@ -480,6 +529,13 @@ class Params(Settings):
         for key, seeds in (("seeds", self.seeds), ("subset_seed", self.subset_seed)):
             if len(set(seeds)) != len(seeds):
                 raise MisplacedError(key, f"{seeds} names a seed twice")
+        for name, recipe in self.stage_one.items():
+            asked = {phase.classes for phase in recipe.phases}
+            if "all" not in asked and asked != {"rich", "poor"}:
+                missing = "poor" if asked == {"rich"} else "rich"
+                raise MisplacedError(
+                    f"stage_one.{name}.classes", f"no phase of it sees the images of data-{missing} classes"
+                )
         for name, method in self.methods.items():
             for kind, entries in (("stage_one", self.stage_one), ("stage_two", self.stage_two)):
                 if (entry := getattr(method, kind)) not in entries:

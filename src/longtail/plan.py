@@ -402,11 +402,11 @@ def _cells(
             trained = f"{label}-{row.stage_one}-seed{seed}"
             key: tuple[Any, ...] = (trained,)
             if key not in known:
-                known[key] = _stage_one(planner, params, split, recipe, seed, trained)
+                known[key] = _stage_one(planner, params, split, recipe, seed, f"{label}-{row.stage_one}")
             stage_one = known[key]
             key = (trained, classifier.batchnorm, _reads_whole(classifier))
             if key not in known:
-                known[key] = _features(planner, params, recipe, classifier, stage_one, seed)
+                known[key] = _features(planner, params, recipe, classifier, split, stage_one, seed)
             features = known[key]
             stage_two = planner.add(
                 "stage_two",
@@ -435,18 +435,28 @@ def _split(planner: _Planner, params: Params, raw: Run, imbalance: Imbalance, su
 
 
 def _stage_one(planner: _Planner, params: Params, split: Run, recipe: Recipe, seed: int, label: str) -> Run:
-    methods = [("networks", recipe.network), *(("observers", item) for item in recipe.observers)]
-    for phase in recipe.phases:
+    """The run of a recipe: of its last phase, built on that of the phase before.
+
+    A recipe that ends with an earlier phase is the same run as that phase, under whichever name comes first.
+
+    Args:
+        label: the recipe's name and what comes before it in a run's.
+    """
+    inputs: tuple[Run, ...] = (*split.inputs, split)
+    for number, phase in enumerate(recipe.phases):
+        methods = [("networks", recipe.network), *(("observers", item) for item in recipe.observers)]
         methods += [("losses", phase.loss or recipe.loss), ("samplers", phase.sampler)]
         methods += [("transforms", transform) for transform in phase.transforms or []]
-    modules = dict.fromkeys(f"longtail.{kind}.{method.name}" for kind, method in methods)
-    return planner.add(
-        "stage_one",
-        label,
-        StageOneSettings(dataset=params.dataset, recipe=recipe, seed=seed, precision=params.precision),
-        (*split.inputs, split),
-        ("longtail.stage_one", *modules),
-    )
+        methods += [("exemplars", phase.bank.choice)] if phase.bank else []
+        methods += [("retention", phase.retention)] if phase.retention else []
+        modules = dict.fromkeys(f"longtail.{kind}.{method.name}" for kind, method in methods)
+        settings = StageOneSettings(
+            dataset=params.dataset, recipe=recipe.until(number), seed=seed, precision=params.precision
+        )
+        name = f"{label}-seed{seed}" if number == len(recipe.then) else f"{label}.{phase.name}-seed{seed}"
+        run = planner.add("stage_one", name, settings, inputs, ("longtail.stage_one", *modules))
+        inputs = (*split.inputs, split, run)
+    return run
 
 
 def _reads_whole(classifier: Classifier) -> bool:
@@ -454,7 +464,13 @@ def _reads_whole(classifier: Classifier) -> bool:
 
 
 def _features(
-    planner: _Planner, params: Params, recipe: Recipe, classifier: Classifier, stage_one: Run, seed: int
+    planner: _Planner,
+    params: Params,
+    recipe: Recipe,
+    classifier: Classifier,
+    split: Run,
+    stage_one: Run,
+    seed: int,
 ) -> Run:
     """The features that a classifier reads: its settings may say `reads`, "whole" for all training images.
 
@@ -474,7 +490,7 @@ def _features(
         precision=params.precision,
     )
     modules = ("longtail.features", f"longtail.networks.{recipe.network.name}")
-    return planner.add("features", label, settings, (*stage_one.inputs, stage_one), modules)
+    return planner.add("features", label, settings, (*split.inputs, split, stage_one), modules)
 
 
 def _table(

@@ -13,7 +13,8 @@ from longtail.losses.logit_adjusted import Settings, build
 from longtail.params import Optimiser
 from longtail.samplers import instance
 from longtail.schedules import LearningRate, Length
-from longtail.stage_one.loop import Phase, supervised
+from longtail.stage_one.loop import Phase
+from longtail.stage_one.step import supervised
 
 COUNTS = [40, 20, 8, 3, 1]
 LABELS = torch.arange(5).repeat_interleave(torch.tensor([24, 13, 7, 4, 2]))

@@ -20,7 +20,7 @@ def mixed(batch, generator):
 
 
 def trained(phase, modules):
-    state = train([phase], modules, **FAST)
+    state = train(phase, modules, **FAST)
     return state.history, {name: tensor.cpu() for name, tensor in modules.state_dict().items()}
 
 

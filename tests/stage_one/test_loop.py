@@ -32,7 +32,7 @@ def test_it_is_gradient_descent_with_momentum_written_out(make_phase, make_modul
         optimiser=Optimiser(momentum=0.9, weight_decay=0.01, nesterov=nesterov), augment=lambda x, g: x
     )
     modules, twin = make_modules(dropout=0.0), make_modules(dropout=0.0)
-    train([phase], modules, **FAST)
+    train(phase, modules, **FAST)
 
     velocity = {name: torch.zeros_like(p) for name, p in twin.named_parameters()}
     log_prior = (phase.labels.bincount() / len(phase.labels)).log()
@@ -56,7 +56,7 @@ def test_it_is_gradient_descent_with_momentum_written_out(make_phase, make_modul
 
 def test_it_learns_what_can_be_learnt(make_phase, make_modules):
     phase = make_phase(length=Length(epochs=30), augment=lambda x, g: x)
-    state = train([phase], make_modules(dropout=0.0), **FAST)
+    state = train(phase, make_modules(dropout=0.0), **FAST)
     assert state.history[0]["train_accuracy"] < 0.7
     assert state.history[-1]["train_accuracy"] > 0.9
     assert state.history[-1]["train_loss"] < state.history[0]["train_loss"] / 4
@@ -72,7 +72,7 @@ def test_an_epoch_shows_every_image_once_also_those_of_the_last_smaller_batch(ma
     phase = make_phase(
         length=Length(epochs=1), step=step, augment=lambda x, g: x, learning_rate=LearningRate(peak=1e-9)
     )
-    train([phase], make_modules(), **FAST)
+    train(phase, make_modules(), **FAST)
     assert [len(batch) for batch in seen] == [8, 8, 8, 8, 8, 8, 2]
     found = {tuple(image.flatten().tolist()) for image in torch.cat(seen)}
     assert found == {tuple(image.flatten().tolist()) for image in phase.normalise(phase.images)}
@@ -84,7 +84,7 @@ def test_the_mean_loss_of_an_epoch_weighs_images_not_batches(make_phase, make_mo
         right = torch.tensor(2 if last else 4)
         return Outcome(0 * modules["network"](batches[0].images).sum() + (11.0 if last else 1.0), right)
 
-    state = train([make_phase(length=Length(epochs=1), step=step)], make_modules(), **FAST)
+    state = train(make_phase(length=Length(epochs=1), step=step), make_modules(), **FAST)
     assert state.history[0]["train_loss"] == pytest.approx((48 * 1 + 2 * 11) / 50)
     assert state.history[0]["train_accuracy"] == pytest.approx((6 * 4 + 2) / 50)
 
@@ -98,7 +98,7 @@ def test_iterations_end_exactly_there(make_phase, make_modules, iterations, epoc
         return Outcome(modules["network"](batches[0].images).square().mean(), torch.tensor(0))
 
     phase = make_phase(length=Length(iterations=iterations), step=step)
-    state = train([phase], make_modules(), **FAST)
+    state = train(phase, make_modules(), **FAST)
     assert len(steps) == iterations == phase.steps == state.history[-1]["step"]
     assert len(state.history) == epochs == phase.epochs
     assert state.images == sum(steps)
@@ -119,7 +119,7 @@ def test_progress_starts_at_nought_and_moves_by_epoch_or_by_step(make_phase, mak
         return Outcome(modules["network"](batches[0].images).square().mean(), torch.tensor(0))
 
     phase = make_phase(length=length, step=step, progress=kind, samplers=[sampler])
-    train([phase], make_modules(), **FAST)
+    train(phase, make_modules(), **FAST)
     total = phase.steps
     expected = [i / total if kind == "step" else (i // 7) / 3 for i in range(total)]
     assert seen == pytest.approx(expected)
@@ -128,7 +128,7 @@ def test_progress_starts_at_nought_and_moves_by_epoch_or_by_step(make_phase, mak
 
 def test_history_tells_rate_and_strength_of_the_last_step_of_an_epoch(make_phase, make_modules):
     phase = make_phase(progress="step")
-    history = train([phase], make_modules(), **FAST).history
+    history = train(phase, make_modules(), **FAST).history
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert [row["step"] for row in history] == [7, 14, 21, 28]
     assert [row["learning_rate"] for row in history] == [phase.rate_at(i) for i in (6, 13, 20, 27)]
@@ -154,8 +154,8 @@ def test_label_pairs_are_mixup_without_soft_labels(make_phase, make_modules):
 
     one, other = make_modules(), make_modules()
     one["loss"] = logit_adjusted.build(logit_adjusted.Settings(gamma=Constant(a=0)), torch.ones(5))
-    pairs = train([make_phase(transforms=[mixup])], one, **FAST).history
-    other_history = train([make_phase(transforms=[mixup], step=soft)], other, **FAST).history
+    pairs = train(make_phase(transforms=[mixup]), one, **FAST).history
+    other_history = train(make_phase(transforms=[mixup], step=soft), other, **FAST).history
     for a, b in zip(pairs, other_history, strict=True):
         assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-4)
 
@@ -178,22 +178,21 @@ def test_a_method_may_look_at_two_batches_a_step(make_phase, make_modules):
 
     phase = make_phase()
     two = make_phase(samplers=[*phase.samplers, reversed_sampler], step=step)
-    train([two], make_modules(), **FAST)
+    train(two, make_modules(), **FAST)
     assert classes[0].tolist() == (4 * phase.labels.bincount()).tolist()
     assert classes[1, 4] > classes[1, 0]
 
 
-def test_phases_follow_one_another_each_with_its_own_length_and_momentum(make_phase, make_modules):
+def test_a_phase_goes_on_from_the_history_of_the_one_before(make_phase, make_modules):
     modules = make_modules()
     first = make_phase(name="rich", length=Length(epochs=2))
     second = make_phase(name="poor", length=Length(epochs=1))
-    history = train([first, second], modules, **FAST).history
+    told = []
+    past = train(first, modules, **FAST).history
+    history = train(second, modules, history=past, report=lambda row, _: told.append(row), **FAST).history
     assert [(row["phase"], row["epoch"]) for row in history] == [("rich", 1), ("rich", 2), ("poor", 1)]
-
-    apart = make_modules()
-    train([first], apart, **FAST)
-    train([second], apart, **FAST)
-    assert equal(weights(modules), weights(apart))
+    assert told == history
+    assert past == history[:2]
 
 
 def test_evaluation_is_in_eval_mode_every_so_many_epochs_and_after_the_last(make_phase, make_modules):
@@ -204,10 +203,10 @@ def test_evaluation_is_in_eval_mode_every_so_many_epochs_and_after_the_last(make
         return {"test_accuracy": 0.5}
 
     phase = make_phase(length=Length(epochs=5))
-    history = train([phase], modules, evaluate=evaluate, evaluate_every=2, **FAST).history
+    history = train(phase, modules, evaluate=evaluate, evaluate_every=2, **FAST).history
     assert ["test_accuracy" in row for row in history] == [False, True, False, True, True]
     assert modes == [False] * 3
-    history = train([phase], make_modules(), evaluate=evaluate, evaluate_every=0, **FAST).history
+    history = train(phase, make_modules(), evaluate=evaluate, evaluate_every=0, **FAST).history
     assert ["test_accuracy" in row for row in history] == [False] * 4 + [True]
 
 
@@ -216,7 +215,7 @@ def test_evaluating_more_often_changes_nothing_of_the_training(make_phase, make_
     for every in (0, 1):
         modules = make_modules()
         train(
-            [make_phase()],
+            make_phase(),
             modules,
             evaluate=lambda: {"x": float(torch.rand(()))},
             evaluate_every=every,
@@ -231,7 +230,7 @@ def test_a_seed_is_a_result_to_the_last_bit_and_leaves_the_global_generator_alon
     for seed, disturbance in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(disturbance)
         modules, before = make_modules(), torch.random.get_rng_state()
-        train([make_phase()], modules, seed=seed, precision="float32")
+        train(make_phase(), modules, seed=seed, precision="float32")
         assert torch.equal(before, torch.random.get_rng_state())
         found.append(weights(modules))
     assert equal(found[0], found[1])
@@ -246,7 +245,7 @@ def test_precision_is_that_of_the_network_never_of_loss_or_weights(
     seen = []
     modules["network"][0].register_forward_hook(lambda *args: seen.append(args[2].dtype))
     modules["loss"].register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype))
-    train([make_phase(length=Length(iterations=1))], modules, seed=0, precision=precision)
+    train(make_phase(length=Length(iterations=1)), modules, seed=0, precision=precision)
     assert seen == [dtype, torch.float32]
     assert {p.dtype for p in modules.parameters()} == {torch.float32}
 
@@ -256,7 +255,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_one_line(make_phase, m
     with pytest.raises(
         UserError, match=r"not finite at epoch \d.*learning_rate\.peak \(it is 1e\+18\)"
     ) as error:
-        train([phase], make_modules(), **FAST)
+        train(phase, make_modules(), **FAST)
     assert "\n" not in str(error.value)
 
 
@@ -277,16 +276,14 @@ def test_the_host_never_waits_for_the_device_inside_an_epoch(make_phase, make_mo
     used = []
     for size in (25, 5):
         waits = 0
-        train([make_phase(length=Length(epochs=1), batch_size=size)], make_modules(), **FAST)
+        train(make_phase(length=Length(epochs=1), batch_size=size), make_modules(), **FAST)
         used.append(waits)
     assert used[0] == used[1]
 
 
 def test_rows_are_reported_as_they_come(make_phase, make_modules):
     rows = []
-    state = train(
-        [make_phase()], make_modules(), report=lambda row, state: rows.append(copy.copy(row)), **FAST
-    )
+    state = train(make_phase(), make_modules(), report=lambda row, state: rows.append(copy.copy(row)), **FAST)
     assert rows == state.history
     assert math.isfinite(state.seconds)
     assert state.images == 200
@@ -309,7 +306,7 @@ def test_what_is_observed_changes_nothing_and_stands_in_its_epochs_row(make_phas
     for observers in ([], [observer]):
         modules = make_modules()  # with batch statistics and dropout
         modules["network"] = Network(modules["network"])
-        states.append(train([make_phase(observers=observers)], modules, **FAST))
+        states.append(train(make_phase(observers=observers), modules, **FAST))
         found.append(weights(modules))
     assert equal(*found)
     measured = [{key for key in row if key.startswith("gradient_")} for row in states[1].history]

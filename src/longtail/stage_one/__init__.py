@@ -2,17 +2,23 @@
 
 Reads the split and the raw images; writes model.safetensors (the network after the last epoch),
 history.csv (a row an epoch), metrics.json (test and validation) and live/ (curves for DVC).
+
+A recipe of several phases is a run a phase: each reads the run of the phase before too, goes on from its
+network, and writes the history of all. Recipes that begin alike share the runs with which they begin. A phase
+with a memory bank writes bank.csv: which images its exemplars are.
 """
 
+import copy
 import csv
 import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from longtail.augmentation import augment, normalise
@@ -26,20 +32,18 @@ from longtail.parts import Part, read_counts, read_part
 from longtail.random import generator
 from longtail.settings import method_module
 from longtail.stage_one.curves import Curves
-from longtail.stage_one.graph import Batch
 from longtail.stage_one.loop import (
     Observer,
-    Outcome,
     Phase,
     Row,
     Sampler,
     State,
-    Step,
     autocast,
     has_random_layers,
-    supervised,
     train,
 )
+from longtail.stage_one.scope import Scope, choose_bank, scope, write_bank
+from longtail.stage_one.step import Supervised
 
 EVALUATION_BATCH = 1000
 _SEEDING = threading.Lock()  # the global generator is one for all threads
@@ -104,40 +108,53 @@ class Training:
         def prepare(images: Tensor) -> Tensor:
             return normalise(images, dataset.mean, dataset.std)
 
+        recipe, phase = settings.recipe, settings.recipe.phases[-1]
         self.job, self._settings, self._where = job, settings, where
         self._precision = resolve_precision(settings.precision, where)
         self._class_counts = read_counts(split)
-        modules = _modules(settings.recipe, self._class_counts, training.images.shape[1], settings.seed)
-        self.modules = modules.to(where).to(memory_format=torch.channels_last)
-        self._network = self.modules["network"]
-        self._phases = _phases(
-            settings.recipe, training, self._class_counts.to(where), prepare, settings.seed
-        )
+        self._scope = scope(recipe, self._class_counts)
+        self._before = Before(job.inputs.get("stage_one"))
+        channels, classes = training.images.shape[1], len(self._class_counts)
+        network = _network(recipe, channels, classes, settings.seed, "network")
+        self._before.load(network)
+        network = network.to(where).to(memory_format=torch.channels_last)
+
+        def features(images: Tensor) -> Tensor:
+            of: Any = network.features
+            return predict(network, images, prepare, where, self._precision, of)
+
+        self._training = training
+        self._bank = choose_bank(phase, ~self._scope.own, training, features, settings.seed)
+        seen = _chosen(training, self._scope.members(training.labels, self._bank))
+        self.modules = _modules(network, phase, self._class_counts, seen, self._scope).to(where)
+        self._network = network
+        self._phase = _phase(settings, seen, self._class_counts, self._scope, prepare, where)
         parts = {part: read_part(split, raw, part) for part in ("test", "validation")}
-        self._evaluation = Evaluation(self._network, parts, prepare, where, self._precision)
+        self._evaluation = Evaluation(self._network, parts, prepare, where, self._precision, self._scope.seen)
         self._state = State()
         job.facts.update(
             parameters=sum(parameter.numel() for parameter in self._network.parameters()),
             precision=self._precision,
             device=describe(where),
-            steps=sum(phase.steps for phase in self._phases),
-            epochs=sum(phase.epochs for phase in self._phases),
+            steps=self._phase.steps,
+            epochs=self._phase.epochs,
+            **({"exemplars": len(self._bank)} if phase.bank else {}),
         )
         size = f"{job.facts['parameters']:,} parameters"
         print(f"{job.run}: {size}, {self._precision} on {describe(where)}", file=sys.stderr, flush=True)
 
     def run(self) -> None:
         """Train to the end."""
-        job, where = self.job, self._where
+        job, where, past = self.job, self._where, self._before.history
         curves = Curves(job.folder / "live")
         with job.progress(job.facts["epochs"], "epoch") as progress:
 
             def report(row: Row, state: State) -> None:
                 curves.add(row, len(state.history))
-                progress.to(len(state.history), f"loss {row['train_loss']:.3f}")
+                progress.to(len(state.history) - len(past), f"loss {row['train_loss']:.3f}")
 
             self._state = train(
-                self._phases,
+                self._phase,
                 self.modules,
                 seed=self._settings.seed,
                 precision=self._precision,
@@ -147,6 +164,7 @@ class Training:
                 evaluate=self._evaluation.accuracies,
                 evaluate_every=self._settings.recipe.evaluate_every,
                 report=report,
+                history=past,
             )
 
     def write(self, at_once: int = 1) -> None:
@@ -158,6 +176,11 @@ class Training:
         measured = {
             part: metrics(*found, self._class_counts) for part, found in self._evaluation.last().items()
         }
+        if self._scope.rich is not None:
+            phase, rich = self._settings.recipe.phases[-1].name, self._scope.rich
+            measured["rich"] = {**self._before.rich, phase: _among(self._evaluation.last(), rich)}
+        if len(self._bank):
+            write_bank(job.folder / "bank.csv", self._bank, self._training)
         (job.folder / "metrics.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
         job.facts.update(
             training_seconds=round(state.seconds, 3),
@@ -166,24 +189,68 @@ class Training:
         )
 
 
+class Before:
+    """What the run of the phase before has left; nothing for a first phase.
+
+    Attributes:
+        history: its rows, numbers as numbers.
+        rich: accuracy on data-rich classes after each phase, as metrics.json has it.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self.history: list[Row] = []
+        self.rich: dict[str, dict[str, float | None]] = {}
+        if folder:
+            with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
+                self.history = [
+                    {name: _number(cell) for name, cell in row.items() if cell}
+                    for row in csv.DictReader(file)
+                ]
+            self.rich = json.loads((folder / "metrics.json").read_text("utf-8")).get("rich", {})
+
+    def load(self, network: nn.Module) -> None:
+        """Give a network its weights and statistics."""
+        if self._folder:
+            network.load_state_dict(load_file(self._folder / "model.safetensors"))
+
+
+def _number(cell: str) -> int | float | str:
+    """A cell of history.csv as what was written."""
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            pass
+    return cell
+
+
 def predict(
     network: nn.Module,
     images: Tensor,
     prepare: Callable[[Tensor], Tensor],
     where: torch.device,
     precision: str,
+    of: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Logits (N, C), float32 on the CPU, of images uint8 (N, C, H, W), by a network in eval mode."""
+    """Logits (N, C), float32 on the CPU, of images uint8 (N, C, H, W), by a network in eval mode.
+
+    `of` is another of its functions, e.g. `network.features`.
+    """
     network.eval()
+    of = of or network
     found = []
     with torch.no_grad(), autocast(where, precision):
         for batch in torch.split(images, EVALUATION_BATCH):
-            found.append(network(prepare(batch.to(where))).float())
+            found.append(of(prepare(batch.to(where))).float())
     return torch.cat(found).cpu()
 
 
 class Evaluation:
-    """Measures a network on the test and validation images; remembers its last logits."""
+    """Measures a network on the test and validation images; remembers its last logits.
+
+    Those of classes that are not `seen` (C,) yet are minus infinity: there is nothing in them.
+    """
 
     def __init__(
         self,
@@ -192,8 +259,10 @@ class Evaluation:
         prepare: Callable[[Tensor], Tensor],
         where: torch.device,
         precision: str,
+        seen: Tensor,
     ) -> None:
         self._network, self._prepare, self._where, self._precision = network, prepare, where, precision
+        self._unseen = ~seen
         self._parts = {name: part for name, part in parts.items() if len(part.labels)}
         self._logits: dict[str, Tensor] = {}
 
@@ -202,15 +271,16 @@ class Evaluation:
         self._logits = {}
         for name, part in self._parts.items():
             twin = next((other for other in self._logits if _same(self._parts[other], part)), None)
-            self._logits[name] = (
-                self._logits[twin]
-                if twin
-                else predict(self._network, part.images, self._prepare, self._where, self._precision)
-            )
+            self._logits[name] = self._logits[twin] if twin else self._predict(part.images)
         return {
             f"{name}_accuracy": float((logits.argmax(dim=1) == self._parts[name].labels).double().mean())
             for name, logits in self._logits.items()
         }
+
+    def _predict(self, images: Tensor) -> Tensor:
+        logits = predict(self._network, images, self._prepare, self._where, self._precision)
+        logits[:, self._unseen] = -torch.inf
+        return logits
 
     def last(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Logits and labels by part, of the network as it was last evaluated (now, if it never was)."""
@@ -228,22 +298,39 @@ def write_history(path: Path, history: list[Row]) -> None:
         writer.writerows(history)
 
 
-def _modules(recipe: Recipe, class_counts: Tensor, channels: int, seed: int) -> nn.ModuleDict:
-    """The freshly initialised network and the phases' losses, on the CPU, from the seed alone."""
-    modules = nn.ModuleDict({"network": _network(recipe, channels, len(class_counts), seed, "network")})
-    for number, phase in enumerate(recipe.phases):
-        loss = phase.loss or recipe.loss
-        try:
-            module = method_module("losses", loss.name).build(loss.options, class_counts)
-        except ValueError as error:
-            raise UserError(f"loss {loss.name}: {error}") from None
-        modules[_loss_name(number)] = module
+def _among(found: dict[str, tuple[Tensor, Tensor]], classes: Tensor) -> dict[str, float | None]:
+    """Share of right images of some classes (C,) by part, where only these can be answered."""
+    result: dict[str, float | None] = {}
+    for part, (logits, labels) in found.items():
+        own = classes[labels]
+        right = logits[own].masked_fill(~classes, -torch.inf).argmax(dim=1) == labels[own]
+        result[part] = float(right.double().mean()) if len(right) else None
+    return result
+
+
+def _chosen(part: Part, members: Tensor) -> Part:
+    if len(members) == len(part.labels):
+        return part
+    return Part(part.images[members], part.labels[members], part.samples[members])
+
+
+def _modules(
+    network: nn.Module, phase: PhaseSettings, class_counts: Tensor, training: Part, scope: Scope
+) -> nn.ModuleDict:
+    """The network, the loss over the classes seen so far, and what retains features."""
+    assert phase.loss is not None
+    if not bool(scope.own.all()):
+        # a class of an earlier phase of which this one has no exemplar counts as one image
+        class_counts = training.labels.bincount(minlength=len(class_counts)).clamp_min(1)[scope.seen]
+    try:
+        loss = method_module("losses", phase.loss.name).build(phase.loss.options, class_counts)
+    except ValueError as error:
+        raise UserError(f"loss {phase.loss.name}: {error}") from None
+    modules = nn.ModuleDict({"network": network, "loss": loss})
+    if phase.retention:
+        modules["before"] = copy.deepcopy(network).requires_grad_(False)
+        modules["retention"] = method_module("retention", phase.retention.name).build(phase.retention.options)
     return modules
-
-
-def _loss_name(number: int) -> str:
-    """Of a phase's loss among the modules: loss, loss_1, loss_2."""
-    return f"loss_{number}" if number else "loss"
 
 
 def _network(recipe: Recipe, channels: int, classes: int, *key: str | int) -> nn.Module:
@@ -256,40 +343,55 @@ def _network(recipe: Recipe, channels: int, classes: int, *key: str | int) -> nn
     return network
 
 
-def _phases(
-    recipe: Recipe, training: Part, class_counts: Tensor, prepare: Callable[[Tensor], Tensor], seed: int
-) -> list[Phase]:
-    """The phases of a recipe, on the device of the class counts."""
-    images = training.images.to(class_counts.device)
+def _phase(
+    settings: StageOneSettings,
+    training: Part,
+    class_counts: Tensor,
+    scope: Scope,
+    prepare: Callable[[Tensor], Tensor],
+    where: torch.device,
+) -> Phase:
+    """The last phase of a recipe, on the device."""
+    recipe = settings.recipe
+    phase = recipe.phases[-1]
+    images = training.images.to(where)
+    seen, new, own = (classes.to(where) for classes in (scope.seen, scope.new, scope.own))
 
-    def new_head(name: str) -> dict[str, Tensor]:
-        network = _network(recipe, images.shape[1], len(class_counts), seed, "head", name)
-        return network.get_submodule("head").state_dict()
+    def begin(modules: nn.ModuleDict, fresh: bool) -> None:
+        network = modules["network"]
+        head = network.get_submodule("head")
+        network.requires_grad_(phase.freeze == "none")
+        head.requires_grad_(True)
+        rows = torch.ones_like(new) if phase.reset_head else new
+        if fresh and recipe.then and rows.any():
+            other = _network(recipe, images.shape[1], len(class_counts), settings.seed, "head", phase.name)
+            for name, tensor in other.get_submodule("head").state_dict().items():  # a row a class
+                head.state_dict()[name][rows] = tensor.to(where)[rows]
 
-    return [
-        Phase(
-            name=phase.name,
-            images=images,
-            labels=training.labels,
-            samplers=[_sampler(phase)],
-            augment=lambda images, generator: augment(images, recipe.augmentation, generator),
-            normalise=prepare,
-            transforms=[
-                method_module("transforms", transform.name).build(transform.options, class_counts)
-                for transform in phase.transforms or []
-            ],
-            step=_step(_loss_name(number), frozen=phase.freeze == "trunk"),
-            batch_size=recipe.batch_size,
-            length=phase.schedule,
-            learning_rate=phase.learning_rate,
-            optimiser=recipe.optimiser,
-            progress=recipe.progress,
-            loss=_loss_name(number),
-            begin=_beginning(phase, new_head),
-            observers=_observers(recipe, class_counts),
-        )
-        for number, phase in enumerate(recipe.phases)
-    ]
+    return Phase(
+        name=phase.name,
+        images=images,
+        labels=training.labels,
+        samplers=[_sampler(phase)],
+        augment=lambda images, generator: augment(images, recipe.augmentation, generator),
+        normalise=prepare,
+        transforms=[
+            method_module("transforms", transform.name).build(transform.options, class_counts.to(where))
+            for transform in phase.transforms or []
+        ],
+        step=Supervised(
+            frozen=phase.freeze == "trunk",
+            seen=None if bool(scope.seen.all()) else seen,
+            exemplars=~own if phase.retention else None,
+        ),
+        batch_size=recipe.batch_size,
+        length=phase.schedule,
+        learning_rate=phase.learning_rate,
+        optimiser=recipe.optimiser,
+        progress=recipe.progress,
+        begin=begin,
+        observers=_observers(recipe, class_counts),
+    )
 
 
 def _observers(recipe: Recipe, class_counts: Tensor) -> list[Observer]:
@@ -310,31 +412,6 @@ def _sampler(phase: PhaseSettings) -> Sampler:
         return found
 
     return sampler
-
-
-def _step(loss: str, frozen: bool) -> Step:
-    def step(modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
-        if frozen:
-            modules["network"].eval()  # batch normalisation stays as it is, too
-        return supervised(modules, batches, progress, loss)
-
-    return step
-
-
-def _beginning(
-    phase: PhaseSettings, new_head: Callable[[str], dict[str, Tensor]]
-) -> Callable[[nn.ModuleDict, bool], None]:
-    """Lets learn what is not frozen, and gives a phase that asks for it a new classifier."""
-
-    def begin(modules: nn.ModuleDict, fresh: bool) -> None:
-        network = modules["network"]
-        head = network.get_submodule("head")
-        network.requires_grad_(phase.freeze == "none")
-        head.requires_grad_(True)
-        if fresh and phase.reset_head:
-            head.load_state_dict(new_head(phase.name))
-
-    return begin
 
 
 def _same(one: Part, other: Part) -> bool:

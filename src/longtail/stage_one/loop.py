@@ -1,8 +1,9 @@
 """The one training loop. A method is a small object that the loop asks; none has a case of its own here.
 
-A training is a list of phases. A phase says which images an epoch is made of (samplers: one, or two for
-methods that see two batches a step), how they are augmented and transformed, what a step computes, and
-how long and fast it learns. Everything that training changes lives in the modules and the optimiser, and
+A training is a phase, and a recipe of several is as many trainings, each of which begins with what the one
+before has left. A phase says which images an epoch is made of (samplers: one, or two for methods that see
+two batches a step), how they are augmented and transformed, what a step computes, what is measured of it,
+and how long and fast it learns. Everything that training changes lives in the modules and the optimiser, and
 random numbers come from generators that are keyed by phase and epoch; so a checkpoint is those tensors
 and three counters, and a training that was killed goes on to bit-identical results.
 """
@@ -81,7 +82,6 @@ class Phase:
         optimiser: the other settings of stochastic gradient descent.
         progress: whether the progress that step and samplers see moves by "step" or by "epoch" (then it is
             the number of finished epochs / epochs, so 0 in the first).
-        loss: name of the module whose curves the history shows.
         begin: prepares the modules, e.g. which of them learn; asked before the phase begins, and again where
             a killed training goes on in it, when its second argument is False.
         observers: what is measured at the beginning of every epoch.
@@ -102,7 +102,6 @@ class Phase:
     learning_rate: LearningRate
     optimiser: Optimiser
     progress: Literal["epoch", "step"]
-    loss: str = "loss"
     begin: Callable[[nn.ModuleDict, bool], None] | None = None
     observers: Sequence[Observer] = ()
     capturable: bool = True
@@ -138,33 +137,16 @@ class State:
     """How far a training is.
 
     Attributes:
-        phase: number of the present phase, from 0.
-        epoch: finished epochs of that phase.
-        history: a row an epoch.
+        epoch: finished epochs of the phase.
+        history: a row an epoch, those of the phases before it first.
         images: images trained on.
         seconds: time it took, evaluation left out; over all processes that shared the training.
     """
 
-    phase: int = 0
     epoch: int = 0
     history: list[Row] = field(default_factory=list)
     images: int = 0
     seconds: float = 0.0
-
-
-def supervised(
-    modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor, name: str = "loss"
-) -> Outcome:
-    """The step of every recipe with one network and one loss, of that name: loss(network(images), labels)."""
-    (batch,) = batches
-    logits = modules["network"](batch.images).float()
-    loss = modules[name]
-    if batch.others is None or batch.weight is None:
-        value = loss(logits, batch.labels, progress)
-    else:
-        value = loss(logits, batch.labels, progress, batch.weight)
-        value = value + loss(logits, batch.others, progress, 1 - batch.weight)
-    return Outcome(value, (logits.detach().argmax(dim=1) == batch.labels).sum())
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -173,7 +155,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 def train(
-    phases: Sequence[Phase],
+    phase: Phase,
     modules: nn.ModuleDict,
     *,
     seed: int,
@@ -183,11 +165,12 @@ def train(
     evaluate: Callable[[], dict[str, float | None]] | None = None,
     evaluate_every: int = 0,
     report: Callable[[Row, State], None] | None = None,
+    history: Sequence[Row] = (),
 ) -> State:
-    """Train the modules in place, phase after phase.
+    """Train the modules in place.
 
     Args:
-        phases: at least one.
+        phase: what is trained.
         modules: everything that a step uses, on the device; what is to survive a kill is a parameter or
             a buffer of these.
         seed: of every random number.
@@ -196,10 +179,10 @@ def train(
             another environment is not resumed.
         path: the checkpoint, read at the start and written after an epoch once
             LONGTAIL_CHECKPOINT_SECONDS (5) have passed since the last; None: no checkpoints.
-        evaluate: columns for the history, asked every `evaluate_every` epochs and after the last one of
-            all phases.
+        evaluate: columns for the history, asked every `evaluate_every` epochs and after the last one.
         evaluate_every: in epochs; 0: after the last one only.
-        report: told every row, those of a resumed training's past first.
+        report: told every row, those of the past first.
+        history: rows of the phases before.
 
     Returns:
         The state at the end; nothing is selected, the modules are those of the last epoch.
@@ -207,36 +190,32 @@ def train(
     Raises:
         UserError: if the loss stops being a finite number.
     """
-    device = phases[0].images.device
+    device = phase.images.device
     found = _resume(path, modules, environment) if path else None
-    state, momentum = found if found else (State(), {})
+    state, momentum = found if found else (State(history=list(history)), {})
     for number, row in enumerate(state.history, 1):
         if report:
             report(row, State(history=state.history[:number]))
     patience = float(os.environ.get("LONGTAIL_CHECKPOINT_SECONDS", "5"))
     written = time.monotonic()
     with own_stream(device), _global_generator(modules, device):
-        while state.phase < len(phases):
-            phase = phases[state.phase]
-            if phase.begin:
-                phase.begin(modules, state.epoch == 0)
-            optimiser, rate = _optimiser(phase, modules, momentum)
-            steps = Steps(phase, modules, optimiser, rate, precision)
-            while state.epoch < phase.epochs:
-                row = _epoch(steps, seed, state)
-                state.epoch += 1
-                last = state.epoch == phase.epochs and state.phase == len(phases) - 1
-                due = bool(evaluate_every) and state.epoch % evaluate_every == 0
-                if evaluate and (due or last):
-                    modules.eval()
-                    row |= evaluate()
-                state.history.append(row)
-                if path and (time.monotonic() - written >= patience or last):
-                    _checkpoint(path, modules, optimiser, state, environment)
-                    written = time.monotonic()
-                if report:
-                    report(row, state)
-            state.phase, state.epoch, momentum = state.phase + 1, 0, {}
+        if phase.begin:
+            phase.begin(modules, state.epoch == 0)
+        optimiser, rate = _optimiser(phase, modules, momentum)
+        steps = Steps(phase, modules, optimiser, rate, precision)
+        while state.epoch < phase.epochs:
+            row = _epoch(steps, seed, state)
+            state.epoch += 1
+            last = state.epoch == phase.epochs
+            if evaluate and (last or (evaluate_every and state.epoch % evaluate_every == 0)):
+                modules.eval()
+                row |= evaluate()
+            state.history.append(row)
+            if path and (time.monotonic() - written >= patience or last):
+                _checkpoint(path, modules, optimiser, state, environment)
+                written = time.monotonic()
+            if report:
+                report(row, state)
     return state
 
 
@@ -338,7 +317,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
         "step": steps.stop,
         "learning_rate": phase.rate_at(steps[-1]),
         "progress": phase.progress_at(steps[-1]),
-        **_curves(modules, phase.loss, progress[-1]),
+        **_curves(modules, progress[-1]),
         "train_loss": mean_loss,
         "train_accuracy": accuracy,
         **observed,
@@ -361,9 +340,9 @@ def _global_generator(modules: nn.Module, device: torch.device) -> AbstractConte
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
-def _curves(modules: nn.ModuleDict, loss: str, progress: Tensor) -> Row:
+def _curves(modules: nn.ModuleDict, progress: Tensor) -> Row:
     """What the loss has to show of itself, from its method `curves(progress)`; most have none."""
-    show = getattr(modules[loss], "curves", None) if loss in modules else None
+    show = getattr(modules["loss"], "curves", None) if "loss" in modules else None
     return {name: float(value) for name, value in show(progress).items()} if show else {}
 
 
