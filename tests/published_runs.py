@@ -23,6 +23,7 @@ METHODS = {
 }
 # beside them, for figures: what they need is in no other made-up run
 EXTRA = {"CE + tau": {"stage_one": "ce", "stage_two": "tau_normalisation"}}
+TWO_PHASES = {"Asynchronous": {"stage_one": "asynchronous", "stage_two": "joint"}}
 ROWS = [
     {"section": "End-to-end training", "label": "Cross-entropy", "method": "CE"},
     {"section": "End-to-end training", "label": "GraLoss", "method": "GraLoss"},
@@ -34,6 +35,18 @@ ROWS = [
 ]
 GAIN = {"ce": 0.0, "graloss": 0.05, "joint": 0.0, "tau_normalisation": 0.06, "crt": 0.08, "afg": 0.12}
 EPOCHS = 40
+# Of each phase of a recipe (they share the epochs) what it measured of its gradients: the cosines of total
+# and data-rich, total and data-poor, data-rich and data-poor; then standard deviation / mean of the norms of
+# total, data-rich, data-poor. None: not defined.
+Phases = dict[str, tuple[float | None, ...]]
+GRADIENTS: dict[str, Phases] = {
+    "ce": {"train": (0.93, 0.41, 0.05, 0.31, 0.35, 0.60)},
+    "graloss": {"train": (0.35, 0.80, -0.28, 0.50, 0.30, 0.50)},
+    "asynchronous": {
+        "train": (1.0, None, None, 0.20, 0.20, None),
+        "poor": (0.70, 0.70, -0.02, 0.30, 0.20, 0.20),
+    },
+}
 
 
 def counts(ratio: float, classes: int = 100, largest: int = 500) -> list[int]:
@@ -53,6 +66,8 @@ def job(folder: Path, settings: Any, kind: str = "table", **changes: Any) -> Pub
     methods, facts = changes.pop("only", METHODS), changes.pop("facts", {})
     size = changes.pop("size", {})
     subsets = changes.pop("subsets", (0,))
+    gradients = changes.pop("gradients", GRADIENTS)
+    parts = METHODS | EXTRA | changes.get("methods", {})
     files = {name: changes.pop(name, name == "predictions") for name in ("predictions", "features")}
     known: dict[str, Any] = {
         "name": kind if kind != "table" else "table2",
@@ -62,7 +77,7 @@ def job(folder: Path, settings: Any, kind: str = "table", **changes: Any) -> Pub
         "groups": Groups(),
         "validation": "unused training images (+20 a class for selection)",
         "cells": [
-            cell(folder / "runs", method, ratio, subset, seed, facts, size, files)
+            cell(folder / "runs", method, parts[method], ratio, subset, seed, facts, size, files, gradients)
             for method in methods
             for ratio in ratios
             for subset in subsets
@@ -80,15 +95,17 @@ def job(folder: Path, settings: Any, kind: str = "table", **changes: Any) -> Pub
 def cell(
     root: Path,
     method: str,
+    parts: dict[str, str],
     ratio: float,
     subset: int,
     seed: int,
     facts: dict[str, Any],
     size: dict[str, int],
     files: dict[str, bool],
+    gradients: dict[str, Phases],
 ) -> Cell:
     """One cell with its runs; `facts` replaces what its run.json says."""
-    recipe, classifier = (METHODS | EXTRA)[method].values()
+    recipe, classifier = parts["stage_one"], parts["stage_two"]
     train = counts(ratio, **size)
     random = np.random.default_rng([seed, int(ratio), *method.encode(), *[subset] * (subset > 0)])
     runs = {
@@ -103,8 +120,9 @@ def cell(
         {"label": label, "name": f"class{label}", "train": n, "validation": 20, "test": 100}
         for label, n in enumerate(train)
     ])  # fmt: skip
-    _history(runs["stage_one"] / "history.csv", GAIN[recipe], random)
-    gain = GAIN[recipe] + GAIN[classifier]
+    gain = GAIN.get(recipe, 0.0)
+    _history(runs["stage_one"] / "history.csv", gain, gradients.get(recipe, {}), seed, random)
+    gain += GAIN[classifier]
     shares = 0.16 * np.log(np.array(train)) - 0.22 + gain * np.linspace(-0.6, 1.8, len(train))
     right = (100 * (shares + random.normal(0, 0.09, len(train)))).clip(0, 96).round()
     metrics = {
@@ -172,19 +190,49 @@ def _features(folder: Path, train: np.ndarray, random: np.random.Generator) -> N
     save_file({**head, "bias": np.zeros(len(train), np.float32)}, folder / "head.safetensors")
 
 
-def _history(file: Path, gain: float, random: np.random.Generator) -> None:
+def _history(file: Path, gain: float, gradients: Phases, seed: int, random: np.random.Generator) -> None:
     rows = []
+    [own] = random.spawn(1)
+    names = list(gradients) or ["train"]
     for epoch in range(1, EPOCHS + 1):
         progress = epoch / EPOCHS
         measured = epoch % 5 == 0
+        phase = names[(epoch - 1) * len(names) // EPOCHS]
+        values = gradients.get(phase)
         rows.append({
+            "phase": phase,
             "epoch": epoch, "step": 85 * epoch, "learning_rate": 0.1, "gamma": progress**2,
+            **(_gradients(values, progress, own, seed, empty=epoch % 4 != 1) if values else {}),
             "train_loss": 3.6 - 2.2 * progress - gain + random.normal(0, 0.04),
             "train_accuracy": 0.1 + 0.5 * progress,
             "test_accuracy": 0.1 + (0.3 + gain) * progress + random.normal(0, 0.01) if measured else "",
             "validation_accuracy": "",
         })  # fmt: skip
     _lines(file, rows)
+
+
+def _gradients(
+    values: tuple[float | None, ...], progress: float, random: np.random.Generator, seed: int, empty: bool
+) -> dict[str, float | str]:
+    """An epoch's columns on gradients, empty where they are not measured.
+
+    Cosines drift by 0.05 over the epochs. A seed more puts the total's 0.04 nearer to data-rich and 0.04
+    farther from data-poor; the values are those of seed 1. Norms of the head vary more than the backbone's.
+    """
+    columns: dict[str, float | str] = {}
+    for part, more in (("backbone", 1.0), ("head", 1.2)):
+        turns = {"total_rich": seed - 1, "total_poor": 1 - seed, "rich_poor": 0}
+        for (pair, turn), cosine in zip(turns.items(), values[:3], strict=True):
+            change = 0.05 * (progress - 0.5) + 0.04 * turn + random.normal(0, 0.01)
+            undefined = empty or cosine is None
+            columns[f"gradient_{part}_cosine_{pair}"] = "" if undefined else min(1.0, cosine + change)
+        more *= random.normal(1, 0.03)
+        norms = {"total": 2.0, "rich": 1.8, "poor": 0.6}
+        for (term, norm), share in zip(norms.items(), values[3:], strict=True):
+            undefined = empty or share is None
+            columns[f"gradient_{part}_norm_{term}"] = "" if undefined else norm
+            columns[f"gradient_{part}_variance_{term}"] = "" if undefined else (more * share * norm) ** 2
+    return columns
 
 
 def _confidences(train: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:

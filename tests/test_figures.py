@@ -1,6 +1,7 @@
 """What figures show of runs."""
 
 import itertools
+import re
 from pathlib import Path
 
 import matplotlib as mpl
@@ -22,6 +23,7 @@ KINDS = (
     "class_counts",
     "confidences",
     "gamma",
+    "gradient_distortion",
     "group_accuracies",
     "reliability",
     "sweep",
@@ -115,6 +117,153 @@ def test_gamma_draws_every_form_of_schedule(tmp_path):
     }
     [axis] = draw(tmp_path, "gamma", recipes=recipes, methods={}, only={}).axes
     assert [float(line.get_ydata()[-1]) for line in axis.lines[-3:]] == pytest.approx([1, 1, 1.5])
+
+
+def test_gradient_distortion_is_a_line_a_recipe_of_what_its_runs_measured(tmp_path):
+    made_job = job(tmp_path, "gradient_distortion")
+    axes = method_module("figures", "gradient_distortion").draw(made_job).axes
+    assert len(axes) == 8
+    runs = [cell.lines("stage_one", "history.csv") for cell in made_job.cells if cell.method == "CE"]
+    epochs = [number for number, row in enumerate(runs[0], 1) if row["gradient_head_norm_total"]]
+    assert 1 < len(epochs) < made.EPOCHS
+    for place, part in ((0, "backbone"), (4, "head")):
+        means = {
+            name: np.mean([[float(run[epoch - 1][column]) for epoch in epochs] for run in runs], axis=0)
+            for column in runs[0][0]
+            if (name := column.removeprefix(f"gradient_{part}_")) != column and not name.startswith("var")
+        }
+        varied = [
+            [
+                100 * float(run[epoch - 1][f"gradient_{part}_variance_total"]) ** 0.5
+                / float(run[epoch - 1][f"gradient_{part}_norm_total"])
+                for epoch in epochs
+            ]
+            for run in runs
+        ]  # fmt: skip
+        shown = [means[f"cosine_{pair}"] for pair in ("total_rich", "total_poor", "rich_poor")]
+        for axis, expected in zip(axes[place:][:4], [*shown, np.mean(varied, axis=0)], strict=True):
+            lines = {line.get_label(): line for line in axis.lines if not line.get_label().startswith("_")}
+            assert list(lines) == ["ce (3 seeds)", "graloss (3 seeds)"]
+            np.testing.assert_allclose(lines["ce (3 seeds)"].get_xdata(), epochs)
+            np.testing.assert_allclose(lines["ce (3 seeds)"].get_ydata(), expected)
+
+
+def test_the_cosines_of_a_row_have_one_scale_with_nought_in_it(tmp_path):
+    axes = draw(tmp_path, "gradient_distortion").axes
+    for row in (axes[:3], axes[4:7]):
+        [(low, high)] = {axis.get_ylim() for axis in row}
+        assert -1.05 < low < 0 < high < 1.05
+    assert axes[3].get_ylim()[0] == axes[7].get_ylim()[0] == 0
+
+
+def test_a_new_phase_is_dotted_and_no_line_goes_on_over_it(tmp_path):
+    two_phases = {"methods": made.METHODS | made.TWO_PHASES, "only": made.TWO_PHASES}
+    figure = draw(tmp_path, "gradient_distortion", **two_phases)
+    change = made.EPOCHS / 2 + 0.5
+    for place, axis in enumerate(figure.axes):
+        dotted = [line for line in axis.lines if line.get_linestyle() == ":"]
+        assert [list(line.get_xdata()) for line in dotted] == [[change, change]]
+        drawn = [line for line in axis.lines if line.get_marker() == "o" and len(line.get_xdata())]
+        assert len({line.get_color() for line in [*drawn, *dotted]}) == 1
+        assert len(drawn) == (1 if place % 4 in (1, 2) else 2)  # the first phase has no data-poor image
+        assert all(len(set(line.get_xdata() > change)) == 1 for line in drawn)
+    words = gradient_words(figure)
+    assert words[1].startswith("asynchronous (5 of 10 epochs have both gradients): ")
+    assert "as much as with the data-poor one (0.71 ± 0.04)" in words[1]
+
+
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        (
+            (0.93, 0.41, 0.05, 0.30, 0.36, 0.60),
+            "the total gradient points with the data-rich one (cosine 0.93) more than with the data-poor one"
+            " (0.41); rich and poor 0.05; the norm of the total varies by 30 %,"
+            " that of rich more (36 %), that of poor more (60 %)",
+        ),
+        (
+            (-0.35, 0.80, -0.28, 0.50, 0.30, 0.20),
+            "the total gradient points with the data-rich one (cosine -0.35) less than with the data-poor one"
+            " (0.80); rich and poor -0.28; the norm of the total varies by 50 %,"
+            " that of rich less (30 %), that of poor less (20 %)",
+        ),
+        (
+            (0.72, 0.72, 0.0, 0.300, 0.305, 0.295),
+            "the total gradient points with the data-rich one (cosine 0.72) as much as with the data-poor one"
+            " (0.72); rich and poor 0.00; the norm of the total varies by 30 %,"
+            " that of rich as much (31 %), that of poor as much (30 %)",
+        ),
+        (
+            (0.93, 0.41, 0.05, 0.30, 0.36, None),  # of one batch there is no variance
+            "the total gradient points with the data-rich one (cosine 0.93) more than with the data-poor one"
+            " (0.41); rich and poor 0.05",
+        ),
+        ((1.0, None, None, 0.2, 0.2, None), "no epoch has both a data-rich and a data-poor gradient"),
+    ],
+)
+def test_the_words_on_gradients_are_those_of_the_numbers(tmp_path, measured, words):
+    changes = {"gradients": {"ce": {"train": measured}}, "only": {"CE": {}}, "seeds": (1,)}
+    [_, line] = gradient_words(draw(tmp_path, "gradient_distortion", **changes))
+    found, expected = (re.split(r"(-?\d+(?:\.\d+)?)", text) for text in (line, f"ce: {words}"))
+    assert found[::2] == expected[::2]
+    for ours, theirs in zip(found[1::2], expected[1::2], strict=True):
+        assert float(ours) == pytest.approx(float(theirs), abs=0.011 if "." in theirs else 1.1)
+
+
+def test_a_difference_within_the_spread_over_seeds_is_none(tmp_path):
+    """Seeds 0, 1, 2 differ in total-rich minus total-poor by 0.08 each."""
+    for difference, words in ((0.06, "as much as"), (0.10, "more than"), (-0.06, "as much as")):
+        measured = {"ce": {"train": (0.6, 0.6 - difference, 0.0, 0.3, 0.3, 0.3)}}
+        folder = tmp_path / f"{difference}"
+        figure = draw(folder, "gradient_distortion", gradients=measured, only={"CE": {}})
+        assert f"{words} with the data-poor one" in gradient_words(figure)[1]
+
+
+def test_the_words_on_many_recipes_stand_below_the_panels(tmp_path):
+    names = [f"a_recipe_with_quite_a_long_name_{place}" for place in range(9)]
+    methods = {name.upper(): {"stage_one": name, "stage_two": "joint"} for name in names}
+    gradients = dict.fromkeys(names, made.GRADIENTS["graloss"])
+    changes = {"methods": methods, "only": methods, "gradients": gradients, "seeds": (0, 1)}
+    with mpl.rc_context(figures.STYLE):
+        figure = draw(tmp_path, "gradient_distortion", **changes)
+        figure.draw_without_rendering()
+    upper, lower = figure.subfigs
+    [text] = lower.texts
+    words, [legend] = text.get_window_extent(), upper.legends
+    assert len(gradient_words(figure)) == 1 + len(names)
+    assert words.y0 > 0
+    assert words.x1 < figure.bbox.x1
+    below = legend.get_window_extent()
+    assert figure.bbox.x0 < below.x0 < below.x1 < figure.bbox.x1
+    assert words.y1 < below.y0
+    assert below.y1 < min(axis.get_tightbbox().y0 for axis in figure.axes)
+
+
+def gradient_words(figure: mpl.figure.Figure) -> list[str]:
+    """The lines below the panels, each in one piece."""
+    [text] = figure.subfigs[1].texts
+    return text.get_text().replace("\n    ", " ").replace("\N{NO-BREAK SPACE}", " ").split("\n")
+
+
+def test_gradients_that_were_not_measured_are_one_line(tmp_path):
+    only_ce = {"gradients": {"ce": made.GRADIENTS["ce"]}, "seeds": (0,)}
+    figure = draw(tmp_path, "gradient_distortion", **only_ce)
+    assert [text.split(":")[0] for text in gradient_words(figure)[1:]] == ["ce"]
+    for options, changes, line in (
+        (
+            {},
+            {"gradients": {}},
+            r"distortion: no method of table2 .* \(ce, graloss\) `observers: \[gradients\]`",
+        ),
+        (
+            {"methods": ["CE", "GLAG"]},
+            only_ce,
+            "methods: .* of 'GLAG' were not measured; give stage_one.graloss",
+        ),
+        ({"methods": ["LA"]}, only_ce, "methods: 'LA' is not in table2, which has CE, GraLoss"),
+    ):
+        with pytest.raises(UserError, match=line):
+            draw(tmp_path / "b", "gradient_distortion", options, **changes)
 
 
 def test_training_curves_draw_one_line_a_recipe_at_the_epochs_that_were_measured(tmp_path):

@@ -154,6 +154,21 @@ def by_method(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return result
 
 
+def chosen(job: PublishedJob, methods: dict[str, list[Cell]]) -> dict[str, list[Cell]]:
+    """The methods that the settings name, in their order; all of them with null.
+
+    Raises:
+        UserError: if one is not in the table.
+    """
+    names = job.settings.methods or list(methods)
+    if unknown := [name for name in names if name not in methods]:
+        raise UserError(
+            f"figures.{job.name}.methods: {unknown[0]!r} is not in {job.settings.table}, "
+            f"which has {', '.join(methods)}"
+        )
+    return {name: methods[name] for name in names}
+
+
 def seeds_words(seeds: int) -> str:
     """`1 seed`, `3 seeds`."""
     return f"{seeds} seed" + "s" * (seeds != 1)

@@ -7,9 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from longtail.errors import UserError
 from longtail.evaluation import CALIBRATION_BINS
-from longtail.figures import COLOURS, at_ratio, by_method, heading
+from longtail.figures import COLOURS, at_ratio, by_method, chosen, heading
 from longtail.published_job import Cell, PublishedJob
 from longtail.settings import Settings as BaseSettings
 
@@ -50,21 +49,6 @@ def draw(job: PublishedJob) -> Figure:
         f"{heading(job, cells)}; ECE over {CALIBRATION_BINS} bins", x=0.01, ha="left", fontsize=10
     )
     return figure
-
-
-def chosen(job: PublishedJob, methods: dict[str, list[Cell]]) -> dict[str, list[Cell]]:
-    """The methods that the settings name, in their order; all of them with null.
-
-    Raises:
-        UserError: if one is not in the table.
-    """
-    names = job.settings.methods or list(methods)
-    if unknown := [name for name in names if name not in methods]:
-        raise UserError(
-            f"figures.{job.name}.methods: {unknown[0]!r} is not in {job.settings.table}, "
-            f"which has {', '.join(methods)}"
-        )
-    return {name: methods[name] for name in names}
 
 
 def binned(cell: Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
