@@ -123,6 +123,7 @@ def cell(
     gain = GAIN.get(recipe, 0.0)
     _history(runs["stage_one"] / "history.csv", gain, gradients.get(recipe, {}), seed, random)
     gain += GAIN[classifier]
+    (runs["stage_one"] / "metrics.json").write_text(json.dumps({"test": {}}), "utf-8")
     shares = 0.16 * np.log(np.array(train)) - 0.22 + gain * np.linspace(-0.6, 1.8, len(train))
     right = (100 * (shares + random.normal(0, 0.09, len(train)))).clip(0, 96).round()
     metrics = {

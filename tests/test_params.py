@@ -16,6 +16,7 @@ THEN = {
     "schedule": {"epochs": 30},
     "learning_rate": {"peak": 0.01},
 }
+RETAINED = {"classes": "poor", "bank": {}, "retention": "graph_matching"}
 
 
 @pytest.fixture
@@ -139,6 +140,38 @@ def test_the_projects_own_settings_are_valid(root):
             "stage_one/ce/then",
             [THEN | {"loss": "ldam"}],
             "stage_one.ce: loss ldam with scale 30 needs a network",
+        ),
+        (
+            "stage_one/ce/then",
+            [THEN | {"bank": {"per_class": 3}}],
+            "stage_one.ce.then[0]: a bank is for the classes that a phase leaves out",
+        ),
+        (
+            "stage_one/ce/then",
+            [THEN | {"classes": "poor", "retention": "graph_matching"}],
+            "stage_one.ce.then[0]: retention needs a bank",
+        ),
+        (
+            "stage_one/ce/then",
+            [THEN | RETAINED | {"transforms": ["mixup"]}],
+            "stage_one.ce.then[0]: retention and transforms exclude each other",
+        ),
+        (
+            "stage_one/ce",
+            {"loss": "focal", "transforms": ["mixup"], "then": [THEN | RETAINED]},
+            "stage_one.ce: a phase with retention takes no transforms",
+        ),
+        (
+            "stage_one/ce/then",
+            [THEN | RETAINED | {"bank": {"choice": "best"}}],
+            "stage_one.ce.then[0].bank.choice: there is no 'best'; there are herding",
+        ),
+        ("stage_one/ce/classes", "rich", "stage_one.ce.classes: no phase of it sees the images of data-poor"),
+        ("stage_one/ce/rich", {}, "stage_one.ce.rich: give above or share, one of the two"),
+        (
+            "stage_one/ce/observers",
+            ["loss"],
+            "stage_one.ce.observers[0]: there is no 'loss'; there are gradients",
         ),
         ("stage_two/afg", {"kk": 2}, "stage_two.afg.kk: unknown key"),
         ("stage_two/afg", {"alpha": -1}, "stage_two.afg.alpha: -1 is below 0"),

@@ -43,20 +43,69 @@ def touched(settings, path, value):
     return {step: len(after[step] - before[step]) for step in STEPS if after[step] - before[step]}
 
 
-def test_the_code_of_a_training_is_that_of_all_its_phases(settings):
+ASYNCHRONOUS = {
+    "name": "poor",
+    "classes": "poor",
+    "sampler": "class_balanced",
+    "schedule": {"epochs": 1},
+    "learning_rate": {"peak": 0.01},
+    "bank": {"choice": "nearest"},
+    "retention": "graph_matching",
+}
+
+
+def test_a_phase_is_a_run_with_the_code_of_its_own_methods(settings):
     phase = {"name": "b", "schedule": {"epochs": 1}, "learning_rate": {"peak": 0.01}}
     phase |= {"sampler": "class_aware", "loss": "focal", "transforms": ["remix"]}
     edited = deepcopy(settings)
     edited["stage_one"]["ce"]["then"] = [phase]
-    modules = {run.modules for run in plan(Params.read(edited)).stage_one.values() if "-ce-" in run.name}
+    trained = plan(Params.read(edited)).stage_one
+    modules = {run.modules for run in trained.values() if "-ce-" in run.name}
     (found,) = modules
-    expected = ("networks.resnet_cifar", "losses.logit_adjusted", "samplers.instance", "losses.focal")
-    expected += ("samplers.class_aware", "transforms.remix")
+    expected = ("networks.resnet_cifar", "losses.focal", "samplers.class_aware", "transforms.remix")
     assert found == ("longtail.stage_one", *(f"longtail.{name}" for name in expected))
     assert "longtail.transforms.mixup" in closure(found)
-    assert touched(settings, "stage_one/ce/then", [phase]) == touched(
-        settings, "stage_one/ce/schedule", {"epochs": 10}
-    )
+    plain = plan(Params.read(settings)).stage_one
+    for name in ("cifar100-exp100-ce-seed0", "cifar100-exp10-ce-seed2"):
+        (last,) = (run for run in trained.values() if run.name.startswith(name))
+        (first,) = (run for run in last.inputs if run.step == "stage_one")
+        # what it begins with is the recipe without it
+        assert first.identity in {run.identity for run in plain.values()}
+    # twice as many runs of stage one, half of them under new names alone
+    expected = touched(settings, "stage_one/ce/schedule", {"epochs": 10})
+    expected["stage_one"] *= 2
+    assert touched(settings, "stage_one/ce/then", [phase]) == expected
+
+
+def test_recipes_that_begin_alike_share_the_runs_with_which_they_begin(settings):
+    edited = deepcopy(settings)
+    loss = edited["stage_one"]["ce"]["loss"]
+    for name, left_out in (("two", ()), ("bankless", ("bank", "retention")), ("loose", ("retention",))):
+        phase = {key: value for key, value in ASYNCHRONOUS.items() if key not in left_out}
+        edited["stage_one"][name] = {"loss": loss, "classes": "rich", "then": [phase]}
+        edited["methods"][name] = {"stage_one": name, "stage_two": "joint"}
+        edited["tables"]["table2"]["rows"].append({"section": "s", "label": name, "method": name})
+    found = plan(Params.read(edited))
+    names = [run.name for run in found.stage_one.values() if "exp100-" in run.name and "seed0" in run.name]
+    ours = [name.split("-")[2] for name in names if name.split("-")[2] not in settings["stage_one"]]
+    assert ours == ["two.train", "two", "bankless", "loose"]
+    modules = next(run.modules for run in found.stage_one.values() if "-two-" in run.name)
+    assert {"longtail.exemplars.nearest", "longtail.retention.graph_matching"} <= set(modules)
+    for run in found.features.values():
+        assert [item.step for item in run.inputs] == ["acquire", "split", "stage_one"]
+
+
+def test_the_border_of_data_rich_classes_counts_where_a_phase_asks_for_it(settings):
+    assert touched(settings, "stage_one/ce/rich", {"above": 50}) == {}
+    two = deepcopy(settings)
+    two["stage_one"]["ce"] |= {"classes": "rich", "then": [ASYNCHRONOUS]}
+    assert touched(two, "stage_one/ce/rich", {"above": 50})["stage_one"] > 0
+
+
+def test_observers_are_part_of_what_a_run_is_and_no_others(settings):
+    observed = touched(settings, "stage_one/ce/observers", ["gradients"])
+    assert observed == touched(settings, "stage_one/ce/schedule", {"epochs": 10})
+    assert touched(settings, "stage_one/ce/observers", []) == {}
 
 
 def test_table_2_needs_each_shared_run_once(settings):

@@ -243,6 +243,24 @@ def test_the_linear_column_is_the_accuracy_of_the_rows_second_method(tmp_path):
     assert read_csv(job)["LDAM", "100"]["linear"] == ""
 
 
+def test_forgetting_is_what_data_rich_classes_lost_between_the_phases(tmp_path):
+    columns = ["accuracy", "many", "forgetting"]
+    job = made.job(tmp_path, made.table(rows=made.ROWS[:2], columns=columns, printed=None), seeds=(0, 1))
+    for cell in job.cells:
+        if cell.method == "GraLoss":
+            rich = {"train": {"test": 0.75}, "poor": {"test": 0.6 + 0.1 * cell.seed}}
+            (cell.runs["stage_one"] / "metrics.json").write_text(json.dumps({"rich": rich}))
+    lines = read_csv(job)
+    ours = lines["GraLoss", "100"]
+    assert (ours["data_rich_after_first_phase"], ours["data_rich_after_last_phase"]) == ("75.00", "65.00")
+    assert (ours["forgetting"], ours["standard_deviation_forgetting"]) == ("10.00", "7.07")
+    assert {lines["Cross-entropy", "100"][name] for name in ours if "forgetting" in name} == {""}
+    page = written(job)["md"]
+    assert re.search(r"\| GraLoss \| [\d.]+ ± [\d.]+ \(2\) \| [\d.]+ ± [\d.]+ \| 10\.0 ± 7\.1 \|", page)
+    assert re.search(r"\| Cross-entropy \|.*\| n/a \|", page)
+    assert "Forgetting: accuracy on test images of the data-rich classes" in page
+
+
 def test_a_table_may_have_nothing_but_the_linear_column(tmp_path):
     rows = [
         {"section": "Form of gamma", "label": "Linear", "linear": "GraLoss"},

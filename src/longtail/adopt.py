@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,26 @@ def adopt(params: str, reason: str, steps: Sequence[str] = ()) -> None:
         raise UserError(f"{', '.join(sorted(unknown))}: not a step; there are {', '.join(STEPS)}")
     lines: dict[str, dict[str, str]] = {}
     for step in steps or STEPS:
-        planned = plan(Params.load(params), params)
-        new = {
-            run.code: old
-            for run in planned.runs(step).values()
-            if (old := _finished_with_other_code(run)) is not None and run.code not in lines
-        }
-        for code, old in new.items():
-            lines[code] = {"step": step, "code": code, "as": old, "reason": reason.strip()}
-        _append([lines[code] for code in new])
+        while new := _adoptable(step, params, lines):
+            for code, old in new.items():
+                lines[code] = {"step": step, "code": code, "as": old, "reason": reason.strip()}
+            _append([lines[code] for code in new])
     if not lines:
         raise UserError("nothing to adopt: every planned run is finished, or never was with other code")
     for line in lines.values():
         print(f"{line['step']}: code {line['code'][:8]} stands for {line['as'][:8]}")
+
+
+def _adoptable(step: str, params: str, known: Iterable[str]) -> dict[str, str]:
+    """Digests of code of planned runs by which they differ from finished ones, with those of the latter.
+
+    A phase of stage one is built on another: it is found once that one is adopted and all is planned anew.
+    """
+    return {
+        run.code: old
+        for run in plan(Params.load(params), params).runs(step).values()
+        if run.code not in known and (old := _finished_with_other_code(run)) is not None
+    }
 
 
 def _finished_with_other_code(run: Run) -> str | None:

@@ -424,7 +424,7 @@ class Row(Settings):
     values: dict[str, str] = Field({})  # columns of the CSV that tell the rows apart, e.g. of a sweep
 
 
-Column = Literal["accuracy", "many", "medium", "few", "linear"]
+Column = Literal["accuracy", "many", "medium", "few", "linear", "forgetting"]
 
 
 class Table(Settings):

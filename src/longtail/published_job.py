@@ -47,6 +47,14 @@ class Cell:
         """metrics.json of stage two."""
         return dict(json.loads((self.runs["stage_two"] / "metrics.json").read_text("utf-8")))
 
+    def rich(self) -> list[float]:
+        """Share of right test images of data-rich classes, told apart among themselves, after each phase.
+
+        Empty where stage one has no phase that is about some of the classes.
+        """
+        found = json.loads((self.runs["stage_one"] / "metrics.json").read_text("utf-8")).get("rich", {})
+        return [parts["test"] for parts in found.values()]
+
     def validation(self) -> float | None:
         """Stage two's mean accuracy of the classes on validation images, a share; None without any."""
         found = self.metrics().get("validation", {}).get("selection_accuracy")

@@ -161,7 +161,7 @@ def _our_text(line: Line, quantity: str) -> str:
     if seeds is None:
         return NOT_APPLICABLE
     spread = "" if seeds.spread is None else f" ± {number(seeds.spread, 1)}"
-    runs = "" if quantity in GROUPS else f" ({len(seeds.values)})"
+    runs = "" if quantity in (*GROUPS, "forgetting") else f" ({len(seeds.values)})"
     return f"{number(seeds.mean, 1)}{spread}{runs}"
 
 
@@ -184,6 +184,7 @@ def notes(job: PublishedJob, lines: Sequence[Line]) -> list[str]:
             f"Schedule of stage one: {_by_value((label, _schedule(ours.recipe)) for label, ours in built)}.",
             f"Augmentation: {_by_value((label, augmentation(ours.recipe)) for label, ours in built)}.",
             *_groups(job, lines),
+            *_forgetting(job.settings),
             f"Hardware: {_by_value((label, ' + '.join(ours.facts('device'))) for label, ours in built)}; "
             f"precision {_by_value((label, ' + '.join(ours.facts('precision'))) for label, ours in built)}; "
             f"torch {_by_value((label, ' + '.join(ours.facts('torch version'))) for label, ours in built)}.",
@@ -252,6 +253,16 @@ def _groups(job: PublishedJob, lines: Sequence[Line]) -> list[str]:
     return [
         f"Groups by training images a class: {', '.join(job.group_words().values())}; "
         f"number of classes in each: {listed}. {NOT_APPLICABLE}: no class in the group."
+    ]
+
+
+def _forgetting(table: Table) -> list[str]:
+    if "forgetting" not in (table.columns or []):
+        return []
+    return [
+        "Forgetting: accuracy on test images of the data-rich classes, told apart among these alone, after "
+        "the first phase of stage one minus after the last, in points; negative where it rose. What they "
+        f"lose to data-poor classes shows in {GROUPS[0]}. {NOT_APPLICABLE}: stage one has one phase."
     ]
 
 

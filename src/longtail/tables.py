@@ -54,6 +54,8 @@ class Ours:
         validation: mean accuracy of the classes on validation images, None without any.
         selected: what the validation images chose, "" if they chose nothing.
         whole: whether stage two learnt from the complete, balanced training set.
+        rich: accuracy on data-rich classes, among these alone, after the first phase of stage one and after
+            the last; None where stage one has no such phases.
     """
 
     accuracy: Seeds
@@ -62,8 +64,16 @@ class Ours:
     validation: Seeds | None
     selected: str
     whole: bool
+    rich: tuple[Seeds, Seeds] | None
     recipe: Recipe
     cells: tuple[Cell, ...]
+
+    @property
+    def forgetting(self) -> Seeds | None:
+        """Points that stage one's later phases cost the data-rich classes; negative where they gained."""
+        if self.rich is None:
+            return None
+        return Seeds(tuple(a - b for a, b in zip(*(seeds.values for seeds in self.rich), strict=True)))
 
     def facts(self, what: str) -> list[str]:
         """What stage one's run.json says of precision, device or torch version, each value once."""
@@ -116,6 +126,8 @@ class Line:
             return self.linear.accuracy if self.linear else None
         if self.ours is None:
             return None
+        if quantity == "forgetting":
+            return self.ours.forgetting
         return self.ours.accuracy if quantity == "accuracy" else self.ours.groups[quantity]
 
     def is_built(self, quantity: str) -> bool:
@@ -281,9 +293,18 @@ def _ours(job: PublishedJob, cells: list[Cell]) -> Ours:
         validation=_seeds(cell.validation() for cell in cells),
         selected=str(_said(cells[0], "selects")),
         whole=_said(cells[0], "reads") == "whole",
+        rich=_rich(cells),
         recipe=job.recipes[job.methods[cells[0].method]["stage_one"]],
         cells=tuple(cells),
     )
+
+
+def _rich(cells: Sequence[Cell]) -> tuple[Seeds, Seeds] | None:
+    phases = [cell.rich() for cell in cells]
+    if any(len(found) < 2 for found in phases):
+        return None
+    first, last = (_seeds(found[place] for found in phases) for place in (0, -1))
+    return (first, last) if first and last else None
 
 
 def _seeds(shares: Iterable[float | None]) -> Seeds | None:
@@ -344,6 +365,7 @@ def tidy(lines: Sequence[Line], validation: str) -> str:
     by_group = [name for name in GROUPS if any(name in line.printed for line in lines)]
     linear = any(line.row.linear or "linear" in line.printed for line in lines)
     against = any(line.versus for line in lines)
+    forgetting = any(line.ours and line.ours.rich for line in lines)
     keys = dict.fromkeys(key for line in lines for key in line.row.values)
     whole = any(line.ours and line.ours.whole for line in lines)
     records = [
@@ -352,6 +374,7 @@ def tidy(lines: Sequence[Line], validation: str) -> str:
             **{key: line.row.values.get(key, "") for key in keys},
             **({"classifier_data": _data(line)} if whole else {}),
             **(_linear(line) if linear else {}),
+            **(_forgetting(line.ours) if forgetting else {}),
             **(_against(line.versus) if against else {}),
             **{f"printed_{name}": _text(line.printed.get(name)) for name in by_group},
         }
@@ -403,6 +426,17 @@ def _linear(line: Line) -> dict[str, str]:
         "standard_deviation_linear": number(line.linear.accuracy.spread) if line.linear else "",
         "printed_linear": _text(line.printed.get("linear")),
         "difference_linear": number(difference(line, "linear")),
+    }
+
+
+def _forgetting(ours: Ours | None) -> dict[str, str]:
+    first, last = ours.rich if ours and ours.rich else (None, None)
+    forgetting = ours.forgetting if ours else None
+    return {
+        "data_rich_after_first_phase": number(first.mean) if first else "",
+        "data_rich_after_last_phase": number(last.mean) if last else "",
+        "forgetting": number(forgetting.mean) if forgetting else "",
+        "standard_deviation_forgetting": number(forgetting.spread) if forgetting else "",
     }
 
 
