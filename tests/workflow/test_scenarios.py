@@ -113,6 +113,48 @@ def test_a_new_key_with_a_neutral_value_invalidates_nothing(project):
     assert project.stored() == before
 
 
+def test_an_edit_of_a_later_phase_leaves_the_first_one_alone(project):
+    settings = parse(params(project))
+    then = {
+        "name": "poor",
+        "classes": "poor",
+        "sampler": "class_balanced",
+        "schedule": {"epochs": 2},
+        "learning_rate": {"peak": 0.05},
+        "bank": {"per_class": 3},
+        "retention": "graph_matching",
+    }
+    recipe = {**settings["stage_one"]["ce"], "classes": "rich", "rich": {"above": 50}, "then": [then]}
+    settings["stage_one"]["asynchronous"] = {
+        **recipe,
+        "observers": [{"name": "gradients", "rich": {"above": 50}}],
+    }
+    settings["methods"]["Two phases"] = {"stage_one": "asynchronous", "stage_two": "joint"}
+    table = {"caption": "Two phases", "columns": ["accuracy", "forgetting"], "against": "CE", "rows": [
+        {"section": "One", "label": "CE", "method": "CE"},
+        {"section": "Two", "label": "Two phases", "method": "Two phases"},
+    ]}  # fmt: skip
+    settings["tables"]["asynchronous"] = table
+    settings["figures"]["gradient_distortion"] = {"table": "asynchronous"}
+    (project.path / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    before = project.stored()
+    project.run("snakemake")
+    two = project.stored()
+    assert steps(new_runs(before, two)) == ["features", "stage_one", "stage_one", "stage_two"]
+    (first,) = (run for run in two if "asynchronous.train" in run)
+    assert (project.path / "results/figures/gradient_distortion.png").stat().st_size > 10000
+    (bank,) = project.path.glob("results/stage_one/*/bank.csv")
+    assert bank.read_text().startswith("label,rank,sample\n0,1,")
+    assert "forgetting" in (project.path / "results/asynchronous.csv").read_text().splitlines()[0]
+
+    project.edit("params.yaml", "per_class: 3", "per_class: 4")
+    project.run("snakemake")
+    edited = project.stored()
+    assert steps(new_runs(two, edited)) == ["features", "stage_one", "stage_two"]
+    assert edited[first] == two[first]
+    assert project.nothing_to_do()
+
+
 def test_adopt_lets_new_code_stand_for_finished_runs(project):
     before = project.stored()
     project.edit("src/longtail/losses/logit_adjusted.py", "def build(", "UNUSED = 1\n\n\ndef build(")
