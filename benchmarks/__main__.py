@@ -7,13 +7,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import augmentation, generation, gpu, rows, stage_two, startup, training, two_runs, workflow
+from benchmarks import (
+    augmentation,
+    generation,
+    gpu,
+    observers,
+    rows,
+    stage_two,
+    startup,
+    training,
+    two_runs,
+    workflow,
+)
 from benchmarks.hardware import commit
 from benchmarks.side import Side
 
 PARTS: dict[str, Callable[[bool], list[rows.Row]]] = {
     module.PART: module.rows
-    for module in (training, augmentation, generation, stage_two, workflow, startup, two_runs, gpu)
+    for module in (training, observers, augmentation, generation, stage_two, workflow, startup, two_runs, gpu)
 }
 
 

@@ -5,7 +5,7 @@ that an epoch's few steps do not repay, so leaving them out favours the peers.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import torch
@@ -22,7 +22,7 @@ from longtail.samplers import instance
 from longtail.schedules import LearningRate, Length
 from longtail.settings import method_module, settings_of
 from longtail.stage_one import predict
-from longtail.stage_one.loop import Phase, train
+from longtail.stage_one.loop import Observer, Phase, train
 from longtail.stage_one.step import supervised
 
 PART = "training"
@@ -50,7 +50,13 @@ class Ours:
         }
         self.modules = torch.nn.ModuleDict(modules).to(self.where).to(memory_format=torch.channels_last)
 
-    def train(self, steps: int | None = None, epochs: int = 1, batch: int = 128) -> int:
+    def train(
+        self,
+        steps: int | None = None,
+        epochs: int = 1,
+        batch: int = 128,
+        observers: Sequence[Observer] = (),
+    ) -> int:
         """Train so many steps, or whole epochs; the number of images."""
         phase = Phase(
             name="train",
@@ -65,6 +71,7 @@ class Ours:
             learning_rate=LearningRate(peak=0.1),
             optimiser=Optimiser(),
             progress="epoch",
+            observers=observers,
         )
         return train(phase, self.modules, seed=0, precision=self.precision).images
 

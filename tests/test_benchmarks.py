@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import augmentation, data, generation, gpu, rows, stage_two, startup, training
+from benchmarks import augmentation, data, generation, gpu, observers, rows, stage_two, startup, training
 from benchmarks.precision import paired
 from benchmarks.side import OURS, Sample, Side, SideError, at_once, interleaved
 from longtail.errors import UserError
@@ -42,6 +42,15 @@ def test_training_is_measured_on_both_sides_and_against_the_peak():
         / (200 * 10_847 * ours["train"] + 10 * 11_980 * ours["evaluate"])
     )
     assert share.ours == pytest.approx(100 * ours["flops"] / ours["train"] / peak["flops"])
+
+
+def test_what_gradients_cost_is_the_time_beyond_an_unobserved_training():
+    def sample(found: dict) -> Sample:
+        return Sample(cpu=1.0, wall=1.0, load=1.0, peak_mb=1.0, found=found)
+
+    plain, observed = (observers.training(every, steps=2, batch=4)() for every in (0, 1))
+    (row,) = observers.figures([sample(plain)], [sample(observed)])
+    assert row.ours == pytest.approx(100 * (observed["seconds"] / plain["seconds"] - 1))
 
 
 def test_a_side_has_its_own_environment(monkeypatch, tmp_path):
