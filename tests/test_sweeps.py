@@ -93,6 +93,16 @@ def test_the_runs_have_the_values(settings):
     assert (options.confidence.initial, options.k) == (0.4, 2)
 
 
+def test_a_later_phase_goes_by_its_name_and_points_share_the_first(settings):
+    grid = {"stage_one.then.poor.bank.per_class": [5, 10]}
+    new = added(settings, with_sweep(settings, "Asynchronous", grid=grid))["stage_one"]
+    names = [name.rpartition("-")[0] for name in new]
+    places = ("-per_class10", "-per_class5", "-per_class5.train")
+    assert names == sorted(
+        f"cifar100-exp100-asynchronous{place}-seed{seed}" for place in places for seed in range(3)
+    )
+
+
 def test_a_whole_block_may_be_a_value(settings):
     blocks = [{"form": "constant", "a": 0.5}, {"form": "cosine"}]
     [part] = sweeps.expanded(

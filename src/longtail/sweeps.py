@@ -112,14 +112,23 @@ def _changed(block: dict[str, Any], kind: str, point: dict[str, Any], where: str
             continue
         inner: Any = block
         for place, part in enumerate(path):
-            if not isinstance(inner, dict) or part not in inner:
-                known = ", ".join(inner) if isinstance(inner, dict) else "no keys"
+            keys = _keys(inner)
+            if part not in keys:
                 above = ".".join([kind, *path[:place]])
+                known = ", ".join(keys) or "no keys"
                 raise UserError(f"{where}.{key}: there is no {part!r} in {above}, which has {known}")
             if place == len(path) - 1:
-                inner[part] = value
-            inner = inner[part]
+                inner[keys[part]] = value
+            inner = inner[keys[part]]
     return block
+
+
+def _keys(block: Any) -> dict[str, Any]:
+    """What a key may name in a block: its keys; in a list, such as `then`, its items by their names."""
+    if isinstance(block, dict):
+        return {key: key for key in block}
+    named = enumerate(block) if isinstance(block, list) else ()
+    return {str(item["name"]): place for place, item in named if isinstance(item, dict) and "name" in item}
 
 
 def _words(keys: list[str]) -> dict[str, str]:
