@@ -166,7 +166,22 @@ def test_the_projects_own_settings_are_valid(root):
             [THEN | RETAINED | {"bank": {"choice": "best"}}],
             "stage_one.ce.then[0].bank.choice: there is no 'best'; there are herding",
         ),
-        ("stage_one/ce/classes", "rich", "stage_one.ce.classes: no phase of it sees the images of data-poor"),
+        ("stage_one/ce/classes", "rich", "stage_one.ce: no phase sees the images of data-poor classes"),
+        (
+            "stage_one/ce",
+            {"loss": "focal", "classes": "rich", "then": [THEN | {"classes": "rich", "bank": {}}]},
+            "stage_one.ce: the bank of phase b is of classes that no phase before it has seen",
+        ),
+        (
+            "stage_one/ce/then",
+            [THEN | RETAINED | {"freeze": "trunk"}],
+            "stage_one.ce.then[0]: retention has nothing to hold where freeze: trunk",
+        ),
+        (
+            "stage_one/ce/observers",
+            ["gradients", {"name": "gradients", "batches": 2}],
+            "stage_one.ce: observers name gradients twice",
+        ),
         ("stage_one/ce/rich", {}, "stage_one.ce.rich: give above or share, one of the two"),
         (
             "stage_one/ce/observers",

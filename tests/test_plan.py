@@ -62,7 +62,13 @@ def test_a_phase_is_a_run_with_the_code_of_its_own_methods(settings):
     trained = plan(Params.read(edited)).stage_one
     modules = {run.modules for run in trained.values() if "-ce-" in run.name}
     (found,) = modules
-    expected = ("networks.resnet_cifar", "losses.focal", "samplers.class_aware", "transforms.remix")
+    expected = (
+        "networks.resnet_cifar",
+        "observers.gradients",
+        "losses.focal",
+        "samplers.class_aware",
+        "transforms.remix",
+    )
     assert found == ("longtail.stage_one", *(f"longtail.{name}" for name in expected))
     assert "longtail.transforms.mixup" in closure(found)
     plain = plan(Params.read(settings)).stage_one
@@ -103,9 +109,13 @@ def test_the_border_of_data_rich_classes_counts_where_a_phase_asks_for_it(settin
 
 
 def test_observers_are_part_of_what_a_run_is_and_no_others(settings):
-    observed = touched(settings, "stage_one/ce/observers", ["gradients"])
-    assert observed == touched(settings, "stage_one/ce/schedule", {"epochs": 10})
-    assert touched(settings, "stage_one/ce/observers", []) == {}
+    plain = deepcopy(settings)
+    plain["stage_one"]["ce"]["observers"] = []
+    observed = touched(plain, "stage_one/ce/observers", ["gradients"])
+    assert observed == touched(plain, "stage_one/ce/schedule", {"epochs": 10})
+    without = deepcopy(plain)
+    del without["stage_one"]["ce"]["observers"]
+    assert runs(without) == runs(plain)
 
 
 def test_table_2_needs_each_shared_run_once(settings):

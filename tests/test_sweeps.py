@@ -141,6 +141,14 @@ def test_three_keys_have_a_table_but_no_figure(settings):
         ({"grid": {"features.views": [1]}}, "a key of a grid begins with stage_one. or stage_two."),
         ({"grid": {"stage_two.k": [0]}}, "sweeps.s.grid: stage_two.k: 0 is below 1"),
         ({"grid": {"stage_two.k": [1, 1.0]}}, "sweeps.s.grid: gives k = 1 twice"),
+        (
+            {"method": "GraLoss", "grid": {"stage_one.classes": ["rich"]}},
+            "sweeps.s.grid: stage_one: no phase sees the images of data-poor classes",
+        ),
+        (
+            {"method": "Asynchronous", "grid": {"stage_one.then.rich.bank": [None]}},
+            "sweeps.s.grid.stage_one.then.rich.bank: there is no 'rich' in stage_one.then, which has poor",
+        ),
         ({"method": "GLAD"}, "sweeps.s.method: 'GLAD' is not an entry of methods: CE,"),
         ({"ratio": 7}, "sweeps.s.ratio: 7 is not one of imbalance.ratios: 200, 100, 50, 10"),
         ({"seeds": [1]}, "sweeps.s.seeds: unknown key"),

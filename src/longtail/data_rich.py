@@ -36,23 +36,13 @@ def rich_classes(rich: Rich, class_counts: Sequence[int]) -> list[bool]:
     Args:
         rich: the border.
         class_counts: training images of each class, C of them.
-
-    Raises:
-        ValueError: if no class is data-rich, or none data-poor; nothing could be told apart.
     """
     if rich.above is not None:
-        result = [count > rich.above for count in class_counts]
-    else:
-        assert rich.share is not None
-        result, held = [False] * len(class_counts), 0
-        for label in sorted(range(len(class_counts)), key=lambda label: -class_counts[label]):
-            if held >= rich.share * sum(class_counts):
-                break
-            result[label], held = True, held + class_counts[label]
-    if all(result) or not any(result):
-        which = "every" if all(result) else "no"
-        raise ValueError(
-            f"{which} class is data-rich ({rich.words}); the classes have {min(class_counts)} to "
-            f"{max(class_counts)} training images"
-        )
+        return [count > rich.above for count in class_counts]
+    assert rich.share is not None
+    result, held = [False] * len(class_counts), 0
+    for label in sorted(range(len(class_counts)), key=lambda label: -class_counts[label]):
+        if held >= rich.share * sum(class_counts):
+            break
+        result[label], held = True, held + class_counts[label]
     return result

@@ -241,6 +241,13 @@ class Training(Settings):
     evaluate_every: int = Field(20, ge=0)  # epochs; 0: after the last one only
     observers: Annotated[list[Observer], Neutral([])] = Field([])  # what is measured on the way: gradients
 
+    @model_validator(mode="after")
+    def _observers_are_told_apart(self) -> "Training":
+        names = [observer.name for observer in self.observers]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"observers name {', '.join(twice)} twice")
+        return self
+
 
 class Bank(Settings):
     """Exemplars of the classes that a phase leaves out (Asynchronous modelling); their number is ours."""
@@ -273,6 +280,8 @@ class PhaseSettings(Settings):
             raise ValueError("a bank is for the classes that a phase leaves out: classes: poor, or rich")
         if self.retention is not None and self.bank is None:
             raise ValueError("retention needs a bank: what it compares are features of exemplars")
+        if self.retention is not None and self.freeze == "trunk":
+            raise ValueError("retention has nothing to hold where freeze: trunk keeps all features")
         if self.retention is not None and self.transforms:
             raise ValueError("retention and transforms exclude each other: a mixed image is no exemplar")
         return self
@@ -292,6 +301,17 @@ class Recipe(Training):
         if all(phase.classes == "all" for phase in self.phases):
             del found["rich"]
         return found
+
+    def out_of_scope(self) -> str | None:
+        """What is wrong with which classes the phases see, taken together; None where nothing is."""
+        seen: set[str] = set()
+        for phase in self.phases:
+            own = {"rich", "poor"} if phase.classes == "all" else {phase.classes}
+            if phase.bank and not seen - own:
+                return f"the bank of phase {phase.name} is of classes that no phase before it has seen"
+            seen |= own
+        missing = {"rich", "poor"} - seen
+        return f"no phase sees the images of data-{missing.pop()} classes" if missing else None
 
     def until(self, number: int) -> "Recipe":
         """The recipe that ends with phase `number`, counted from 0."""
@@ -405,7 +425,7 @@ class Groups(Settings):
 
 
 def _swept_key(value: str) -> str:
-    if not re.fullmatch(r"stage_(one|two)(\.[a-z0-9_]+)+", value):
+    if not re.fullmatch(r"stage_(one|two)(\.[a-z0-9_-]+)+", value):
         raise ValueError("a key of a grid begins with stage_one. or stage_two., e.g. stage_one.loss.gamma.b")
     return value
 
@@ -530,12 +550,8 @@ class Params(Settings):
             if len(set(seeds)) != len(seeds):
                 raise MisplacedError(key, f"{seeds} names a seed twice")
         for name, recipe in self.stage_one.items():
-            asked = {phase.classes for phase in recipe.phases}
-            if "all" not in asked and asked != {"rich", "poor"}:
-                missing = "poor" if asked == {"rich"} else "rich"
-                raise MisplacedError(
-                    f"stage_one.{name}.classes", f"no phase of it sees the images of data-{missing} classes"
-                )
+            if wrong := recipe.out_of_scope():
+                raise MisplacedError(f"stage_one.{name}", wrong)
         for name, method in self.methods.items():
             for kind, entries in (("stage_one", self.stage_one), ("stage_two", self.stage_two)):
                 if (entry := getattr(method, kind)) not in entries:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from itertools import product
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from longtail.datasets import DATASETS
 from longtail.errors import UserError
@@ -284,6 +284,14 @@ def _names(folder: Path) -> set[str]:
     return set(os.listdir(folder))
 
 
+class _Phase(NamedTuple):
+    """A phase of a recipe: the recipe that ends with it, what its runs' names have of it, its modules."""
+
+    recipe: Recipe
+    suffix: str
+    modules: tuple[str, ...]
+
+
 class _Planner:
     """Builds runs so that equal ones are one, and different ones never share a name."""
 
@@ -292,6 +300,24 @@ class _Planner:
         self.texts = Texts(hashed=True)
         self.by_identity: dict[str, Run] = {}
         self.codes: dict[tuple[str, ...], str] = {}
+        # by the recipe's place in memory, with the recipe, which keeps the place taken
+        self.recipes: dict[int, tuple[Recipe, list[_Phase]]] = {}
+
+    def phases(self, recipe: Recipe) -> list[_Phase]:
+        """The phases of a recipe, made once, though they stand in many runs."""
+        if id(recipe) not in self.recipes:
+            found = []
+            for number, phase in enumerate(recipe.phases):
+                methods = [("networks", recipe.network), *(("observers", item) for item in recipe.observers)]
+                methods += [("losses", phase.loss or recipe.loss), ("samplers", phase.sampler)]
+                methods += [("transforms", transform) for transform in phase.transforms or []]
+                methods += [("exemplars", phase.bank.choice)] if phase.bank else []
+                methods += [("retention", phase.retention)] if phase.retention else []
+                modules = dict.fromkeys(f"longtail.{kind}.{method.name}" for kind, method in methods)
+                suffix = "" if number == len(recipe.then) else f".{phase.name}"
+                found.append(_Phase(recipe.until(number), suffix, ("longtail.stage_one", *modules)))
+            self.recipes[id(recipe)] = recipe, found
+        return self.recipes[id(recipe)][1]
 
     def code(self, modules: tuple[str, ...]) -> str:
         if modules not in self.codes:
@@ -443,18 +469,12 @@ def _stage_one(planner: _Planner, params: Params, split: Run, recipe: Recipe, se
         label: the recipe's name and what comes before it in a run's.
     """
     inputs: tuple[Run, ...] = (*split.inputs, split)
-    for number, phase in enumerate(recipe.phases):
-        methods = [("networks", recipe.network), *(("observers", item) for item in recipe.observers)]
-        methods += [("losses", phase.loss or recipe.loss), ("samplers", phase.sampler)]
-        methods += [("transforms", transform) for transform in phase.transforms or []]
-        methods += [("exemplars", phase.bank.choice)] if phase.bank else []
-        methods += [("retention", phase.retention)] if phase.retention else []
-        modules = dict.fromkeys(f"longtail.{kind}.{method.name}" for kind, method in methods)
+    for phase in planner.phases(recipe):
         settings = StageOneSettings(
-            dataset=params.dataset, recipe=recipe.until(number), seed=seed, precision=params.precision
+            dataset=params.dataset, recipe=phase.recipe, seed=seed, precision=params.precision
         )
-        name = f"{label}-seed{seed}" if number == len(recipe.then) else f"{label}.{phase.name}-seed{seed}"
-        run = planner.add("stage_one", name, settings, inputs, ("longtail.stage_one", *modules))
+        name = f"{label}{phase.suffix}-seed{seed}"
+        run = planner.add("stage_one", name, settings, inputs, phase.modules)
         inputs = (*split.inputs, split, run)
     return run
 

@@ -88,9 +88,12 @@ def _ratio(params: Params, name: str, sweep: Sweep) -> float:
 def _recipe(recipe: Recipe, point: dict[str, Any], where: str) -> Recipe:
     block = _changed(recipe.resolved(), "stage_one", point, where)
     try:
-        return Recipe.model_validate(block)
+        swept = Recipe.model_validate(block)
     except ValidationError as error:
         raise UserError(f"{where}: {'; '.join(error_lines(error, ('stage_one',)))}") from None
+    if wrong := swept.out_of_scope():
+        raise UserError(f"{where}: stage_one: {wrong}")
+    return swept
 
 
 def _classifier(classifier: Classifier, point: dict[str, Any], where: str) -> Classifier:

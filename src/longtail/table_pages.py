@@ -262,7 +262,7 @@ def _forgetting(table: Table) -> list[str]:
     return [
         "Forgetting: accuracy on test images of the data-rich classes, told apart among these alone, after "
         "the first phase of stage one minus after the last, in points; negative where it rose. What they "
-        f"lose to data-poor classes shows in {GROUPS[0]}. {NOT_APPLICABLE}: stage one has one phase."
+        f"lose to data-poor classes shows in {GROUPS[0]}. {NOT_APPLICABLE}: no two phases that tell."
     ]
 
 

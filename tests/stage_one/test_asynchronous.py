@@ -215,6 +215,34 @@ def test_every_choice_and_matching_runs_twice_to_the_same_bits(inputs, tmp_path,
     assert files(one.folder) == files(other.folder)
 
 
+def test_a_bank_is_of_what_was_seen_before_and_is_not_seen_now():
+    """A third phase of the rich classes remembers the poor ones, and a second of the rich ones nobody."""
+    again = {**POOR, "name": "again", "classes": "rich"}
+    counts = torch.tensor(COUNTS)
+    third = scope(recipe(classes="rich", rich={"above": 10}, then=[POOR, again]), counts)
+    assert torch.equal(third.left_out, ~RICH)
+    assert recipe(classes="rich", rich={"above": 10}, then=[POOR, again]).out_of_scope() is None
+    nobody = recipe(classes="rich", rich={"above": 10}, then=[again])
+    assert nobody.out_of_scope() == "the bank of phase again is of classes that no phase before it has seen"
+    assert not scope(nobody, counts).left_out.any()
+
+
+def test_poor_classes_first_have_no_accuracy_on_rich_ones_yet(inputs, tmp_path):
+    phase = {**POOR, "classes": "rich"}
+    job = run(inputs, tmp_path / "run", classes="poor", rich={"above": 10}, then=[phase])
+    measured = json.loads((job.folder / "metrics.json").read_text())
+    assert set(measured["rich"]) == {"poor"}
+    assert "rich" not in json.loads((tmp_path / "run/phase0/outputs/metrics.json").read_text())
+    assert {label for label, _, _ in bank_of(job.folder)} == {2, 3, 4}
+
+
+def test_the_names_of_phases_stay_words(inputs, tmp_path):
+    then = [{**POOR, "name": "007"}, {**POOR, "name": "1e5"}]
+    job = run(inputs, tmp_path / "run", **{**TWO_PHASES, "then": then})
+    assert list(dict.fromkeys(row["phase"] for row in history(job.folder))) == ["train", "007", "1e5"]
+    assert history(job.folder)[:5] == history(tmp_path / "run/phase1/outputs")
+
+
 def test_balanced_softmax_in_the_second_phase_has_the_phases_own_prior(inputs, tmp_path):
     phase = {**POOR, "loss": {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 1.0}}}
     job = stage_one_job(inputs, tmp_path, **{**TWO_PHASES, "then": [phase]})
@@ -230,7 +258,7 @@ def stage_one_job(inputs, place, **changes):
 
 @pytest.mark.parametrize("above", [40, 0])
 def test_a_border_that_parts_nothing_is_one_line(inputs, tmp_path, above):
-    with pytest.raises(UserError, match=r"class is data-rich \(more than") as caught:
+    with pytest.raises(UserError, match=r"class is data-rich \(more than .* between these") as caught:
         run(inputs, tmp_path / "run", **{**TWO_PHASES, "rich": {"above": above}})
     assert "\n" not in str(caught.value)
 

@@ -107,19 +107,20 @@ def test_it_writes_model_history_metrics_and_curves(inputs, tmp_path):
 
 
 def test_runs_that_train_at_once_are_the_same_runs(inputs, tmp_path):
-    """Three in one process, one of which fails: its error comes back, and the others are as if alone."""
+    """Four in one process, two of which fail, one before it begins: the others are as if alone."""
     changes: list[dict[str, Any]] = [
         {},
         {"learning_rate": {"peak": 1e30}},
         {"then": [AGAIN]},
+        {"classes": "rich", "rich": {"above": 1000}},
     ]
     alone = [files(run(inputs, tmp_path / f"alone{seed}", seed, **changes[seed]).folder) for seed in (0, 2)]
-    jobs = [prepared(inputs, tmp_path / f"{seed}", seed, **changes[seed]) for seed in range(3)]
+    jobs = [prepared(inputs, tmp_path / f"{seed}", seed, **changes[seed]) for seed in range(4)]
     errors = stage_one.compute_together(jobs)
-    assert [type(error) for error in errors] == [type(None), UserError, type(None)]
+    assert [type(error) for error in errors] == [type(None), UserError, type(None), UserError]
     assert [files(jobs[0].folder), files(jobs[2].folder)] == alone
-    assert jobs[0].facts["runs_at_once"] == 3
-    assert not (jobs[1].folder / "model.safetensors").exists()
+    assert jobs[0].facts["runs_at_once"] == 4
+    assert not any((jobs[number].folder / "model.safetensors").exists() for number in (1, 3))
 
 
 def test_the_metrics_are_those_of_the_model_that_is_written(inputs, tmp_path):
@@ -201,7 +202,7 @@ def test_validation_on_the_test_images_is_computed_once(inputs):
         torch.Tensor.float,
         torch.device("cpu"),
         "float32",
-        torch.ones(5, dtype=torch.bool),
+        torch.ones(3, dtype=torch.bool),
     )
     found = evaluation.accuracies()
     assert asked == [25]

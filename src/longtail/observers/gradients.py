@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from longtail.data_rich import Rich, rich_classes
 from longtail.settings import Settings as BaseSettings
 
-COST = 5 / 3  # of a batch that is measured, in training steps
+# Of a batch that is measured, in training steps. On a GPU these are replayed graphs, while measuring launches
+# every kernel: 14 is estimated from launches (docs/performance.md), not measured.
+COST = {"cpu": 5 / 3, "cuda": 14.0}
 SHARE = 0.1  # of the training that `every: auto` may cost
 GRADIENTS = ("total", "rich", "poor")
 PARTS = ("backbone", "head")
@@ -43,9 +45,6 @@ class Gradients:
     Args:
         settings: of the measure.
         class_counts: training images of each class, shape (C,).
-
-    Raises:
-        ValueError: if the classes are all data-rich or all data-poor.
     """
 
     def __init__(self, settings: Settings, class_counts: Tensor) -> None:
@@ -72,8 +71,9 @@ class Gradients:
             norms, and the variances of the norms; None where a group had no image in any batch.
         """
         batches = min(self._settings.batches, steps)
-        every = self._settings.every
-        if epoch % (math.ceil(batches * COST / (SHARE * steps)) if every == "auto" else every):
+        where = next(modules["network"].parameters()).device.type
+        auto = math.ceil(batches * COST.get(where, COST["cuda"]) / (SHARE * steps))
+        if epoch % (auto if self._settings.every == "auto" else self._settings.every):
             return {}
         with _as_they_were(modules):
             found = [self._products(modules["network"], loss_of, number) for number in range(batches)]
@@ -95,7 +95,7 @@ class Gradients:
         backbone = len(parts[0])
         return torch.stack(
             [
-                _gram([gradient[own] for gradient in (total, rich, poor)])
+                _gram([gradient[own] for gradient in (total, rich, poor)], parameters[0].device)
                 for own in (slice(backbone), slice(backbone, None))
             ]
         )
@@ -149,10 +149,10 @@ def parted(
     return total, by_rich, by_poor
 
 
-def _gram(gradients: Sequence[Sequence[Tensor]]) -> Tensor:
+def _gram(gradients: Sequence[Sequence[Tensor]], device: torch.device) -> Tensor:
     """Scalar products of gradients with each other, float64 (3, 3); zero for a part without parameters."""
     if not gradients[0]:
-        return torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
+        return torch.zeros(len(gradients), len(gradients), dtype=torch.float64, device=device)
     flat = torch.stack([torch.cat([tensor.flatten() for tensor in gradient]) for gradient in gradients])
     return (flat @ flat.T).double()
 

@@ -11,10 +11,10 @@ Aligned, P couples every node with itself, as is known to be right. Sinkhorn's i
 optimal transport between the nodes, blurred by its entropy, so that equal graphs do not give 0.
 """
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from longtail.schedules import Constant, Gamma
@@ -24,7 +24,9 @@ from longtail.settings import Settings as BaseSettings
 class Settings(BaseSettings):
     """Strength, coupling and parts of the loss; all [ours], there are no equations to follow."""
 
-    weight: Gamma = Constant(a=1.0)  # [ours] strength over the phase
+    weight: Gamma = Constant(a=10.0)  # [ours] strength over the phase; without a form it is constant
+    # [ours] statistics of batch normalisation in the network as the phase found it: its own, or the batch's
+    batchnorm: Literal["eval", "train"] = "eval"
     matching: Literal["aligned", "sinkhorn"] = "aligned"  # [ours] which node is which is known
     # [ours] 1 - cos, or the squared Euclidean distance divided by the number of features
     node: Literal["cosine", "squared"] = "cosine"
@@ -32,6 +34,11 @@ class Settings(BaseSettings):
     edge_weight: float = Field(1.0, ge=0)  # [ours] 0: each exemplar is kept by itself
     epsilon: float = Field(0.1, gt=0)  # [ours] Sinkhorn's entropy, in the unit of the node discrepancy
     iterations: int = Field(20, ge=1)  # [ours] of Sinkhorn
+
+    @field_validator("weight", mode="before")
+    @classmethod
+    def _constant(cls, value: Any) -> Any:
+        return {"form": "constant", **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _something_is_kept(self) -> Self:

@@ -14,6 +14,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,28 +67,36 @@ def compute_together(jobs: Sequence[Job]) -> list[Exception | None]:
     Returns:
         What went wrong with each run, None where its outputs are written.
     """
-    trainings = [Training(job) for job in jobs]
+    trainings: dict[int, Training] = {}
     errors: dict[int, Exception] = {}
 
-    def attempt(number: int) -> None:
+    def attempt(number: int, work: Callable[[], None]) -> None:
         try:
-            trainings[number].run()
+            work()
         except Exception as error:
             errors[number] = error
 
-    alone = [number for number, training in enumerate(trainings) if has_random_layers(training.modules)]
-    together = [number for number in range(len(trainings)) if number not in alone]
-    threads = [threading.Thread(target=attempt, args=(number,), daemon=True) for number in together[1:]]
+    def prepare(number: int) -> None:
+        trainings[number] = Training(jobs[number])
+
+    for number in range(len(jobs)):
+        attempt(number, partial(prepare, number))
+    alone = [number for number, training in trainings.items() if has_random_layers(training.modules)]
+    together = [number for number in trainings if number not in alone]
+    threads = [
+        threading.Thread(target=attempt, args=(number, trainings[number].run), daemon=True)
+        for number in together[1:]
+    ]
     for thread in threads:
         thread.start()
     for number in together[:1] + alone:
-        attempt(number)
+        attempt(number, trainings[number].run)
     for thread in threads:
         thread.join()
-    for number, training in enumerate(trainings):
+    for number, training in trainings.items():
         if number not in errors:
-            training.write(len(trainings))
-    return [errors.get(number) for number in range(len(trainings))]
+            attempt(number, partial(training.write, len(jobs)))
+    return [errors.get(number) for number in range(len(jobs))]
 
 
 class Training:
@@ -124,11 +133,16 @@ class Training:
             return predict(network, images, prepare, where, self._precision, of)
 
         self._training = training
-        self._bank = choose_bank(phase, ~self._scope.own, training, features, settings.seed)
-        seen = _chosen(training, self._scope.members(training.labels, self._bank))
-        self.modules = _modules(network, phase, self._class_counts, seen, self._scope).to(where)
+        self._bank = choose_bank(phase, self._scope.left_out, training, features, settings.seed)
+        own = _chosen(training, self._scope.members(training.labels, self._bank))
+        counts = self._class_counts
+        if not bool(self._scope.own.all()):
+            # a class of which this phase sees no image, not even an exemplar, counts as one
+            counts = own.labels.bincount(minlength=len(counts)).clamp_min(1)
+        self.modules = _modules(network, phase, counts[self._scope.seen]).to(where)
         self._network = network
-        self._phase = _phase(settings, seen, self._class_counts, self._scope, prepare, where)
+        observers = _observers(recipe, self._class_counts)
+        self._phase = _phase(settings, own, counts, observers, self._scope, prepare, where)
         parts = {part: read_part(split, raw, part) for part in ("test", "validation")}
         self._evaluation = Evaluation(self._network, parts, prepare, where, self._precision, self._scope.seen)
         self._state = State()
@@ -176,7 +190,7 @@ class Training:
         measured = {
             part: metrics(*found, self._class_counts) for part, found in self._evaluation.last().items()
         }
-        if self._scope.rich is not None:
+        if self._scope.rich is not None and not bool((self._scope.rich & ~self._scope.seen).any()):
             phase, rich = self._settings.recipe.phases[-1].name, self._scope.rich
             measured["rich"] = {**self._before.rich, phase: _among(self._evaluation.last(), rich)}
         if len(self._bank):
@@ -204,7 +218,7 @@ class Before:
         if folder:
             with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
                 self.history = [
-                    {name: _number(cell) for name, cell in row.items() if cell}
+                    {name: cell if name == "phase" else _number(cell) for name, cell in row.items() if cell}
                     for row in csv.DictReader(file)
                 ]
             self.rich = json.loads((folder / "metrics.json").read_text("utf-8")).get("rich", {})
@@ -215,14 +229,9 @@ class Before:
             network.load_state_dict(load_file(self._folder / "model.safetensors"))
 
 
-def _number(cell: str) -> int | float | str:
-    """A cell of history.csv as what was written."""
-    for kind in (int, float):
-        try:
-            return kind(cell)
-        except ValueError:
-            pass
-    return cell
+def _number(cell: str) -> int | float:
+    """A cell of history.csv as the number that was written."""
+    return int(cell) if cell.lstrip("-").isdigit() else float(cell)
 
 
 def predict(
@@ -314,14 +323,9 @@ def _chosen(part: Part, members: Tensor) -> Part:
     return Part(part.images[members], part.labels[members], part.samples[members])
 
 
-def _modules(
-    network: nn.Module, phase: PhaseSettings, class_counts: Tensor, training: Part, scope: Scope
-) -> nn.ModuleDict:
-    """The network, the loss over the classes seen so far, and what retains features."""
+def _modules(network: nn.Module, phase: PhaseSettings, class_counts: Tensor) -> nn.ModuleDict:
+    """The network, the loss over the classes seen so far, of these counts, and what retains features."""
     assert phase.loss is not None
-    if not bool(scope.own.all()):
-        # a class of an earlier phase of which this one has no exemplar counts as one image
-        class_counts = training.labels.bincount(minlength=len(class_counts)).clamp_min(1)[scope.seen]
     try:
         loss = method_module("losses", phase.loss.name).build(phase.loss.options, class_counts)
     except ValueError as error:
@@ -347,6 +351,7 @@ def _phase(
     settings: StageOneSettings,
     training: Part,
     class_counts: Tensor,
+    observers: Sequence[Observer],
     scope: Scope,
     prepare: Callable[[Tensor], Tensor],
     where: torch.device,
@@ -355,7 +360,7 @@ def _phase(
     recipe = settings.recipe
     phase = recipe.phases[-1]
     images = training.images.to(where)
-    seen, new, own = (classes.to(where) for classes in (scope.seen, scope.new, scope.own))
+    seen, new, left_out = (classes.to(where) for classes in (scope.seen, scope.new, scope.left_out))
 
     def begin(modules: nn.ModuleDict, fresh: bool) -> None:
         network = modules["network"]
@@ -382,7 +387,7 @@ def _phase(
         step=Supervised(
             frozen=phase.freeze == "trunk",
             seen=None if bool(scope.seen.all()) else seen,
-            exemplars=~own if phase.retention else None,
+            exemplars=left_out if phase.retention else None,
         ),
         batch_size=recipe.batch_size,
         length=phase.schedule,
@@ -390,18 +395,15 @@ def _phase(
         optimiser=recipe.optimiser,
         progress=recipe.progress,
         begin=begin,
-        observers=_observers(recipe, class_counts),
+        observers=observers,
     )
 
 
 def _observers(recipe: Recipe, class_counts: Tensor) -> list[Observer]:
-    try:
-        return [
-            method_module("observers", observer.name).build(observer.options, class_counts)
-            for observer in recipe.observers
-        ]
-    except ValueError as error:
-        raise UserError(f"observers: {error}") from None
+    return [
+        method_module("observers", observer.name).build(observer.options, class_counts)
+        for observer in recipe.observers
+    ]
 
 
 def _sampler(phase: PhaseSettings) -> Sampler:

@@ -288,12 +288,16 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
         batches = drawn(index)
         return taking.outcome(batches, progress[index]).loss, batches[0].labels
 
+    def seeded() -> None:
+        if has_random_layers(modules):
+            torch.manual_seed(generator(seed, "global", *key).initial_seed())
+
     modules.train()
     observed: Row = {}
     for observer in phase.observers:
+        seeded()
         observed |= observer(modules, loss_of, len(steps), state.epoch)
-    if has_random_layers(modules):
-        torch.manual_seed(generator(seed, "global", *key).initial_seed())
+    seeded()
     for index in range(len(steps)):
         batches = drawn(index)
         for transform in phase.transforms:

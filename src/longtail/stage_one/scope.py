@@ -36,6 +36,11 @@ class Scope:
     seen: Tensor
     new: Tensor
 
+    @property
+    def left_out(self) -> Tensor:
+        """Classes that a phase before has seen and this one does not, but for exemplars; bool (C,)."""
+        return self.seen & ~self.own
+
     def members(self, labels: Tensor, bank: Tensor) -> Tensor:
         """Indices of the images that the phase sees, its own and the bank's, in order, of labels (N,)."""
         return torch.cat([self.own[labels].nonzero().flatten(), bank]).sort().values
@@ -50,10 +55,14 @@ def scope(recipe: Recipe, class_counts: Tensor) -> Scope:
     everything = torch.ones(len(class_counts), dtype=torch.bool)
     rich = None
     if any(phase.classes != "all" for phase in recipe.phases):
-        try:
-            rich = torch.tensor(rich_classes(recipe.rich, class_counts.tolist()))
-        except ValueError as error:
-            raise UserError(f"stage_one: rich: {error}") from None
+        rich = torch.tensor(rich_classes(recipe.rich, class_counts.tolist()))
+        if bool(rich.all()) or not bool(rich.any()):
+            which = "every" if bool(rich.all()) else "no"
+            raise UserError(
+                f"rich: {which} class is data-rich ({recipe.rich.words}); the classes have "
+                f"{int(class_counts.min())} to {int(class_counts.max())} training images: set rich.above "
+                "between these, or rich: {share: 0.8}"
+            )
 
     def classes(phase: PhaseSettings) -> Tensor:
         if rich is None or phase.classes == "all":
