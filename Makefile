@@ -1,13 +1,18 @@
-# `make demo`, `make demo-all` and `make test` do everything on a fresh clone: environment, then the job.
+# `make demo`, its two variants and `make test` do everything on a fresh clone: environment, then the job.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo demo-all test bench check lock environment clean
+.PHONY: demo demo-asynchronous demo-all test bench check lock environment clean
 
 demo: environment
 	$(BIN)/snakemake --cores all --config params=workflow/settings/demo.yaml
 	@echo "tables, figures and report: results/demo/table2.md, results/demo/figures, results/demo/report.html"
+
+# Two phases of stage one and the gradient-distortion figure, on the same data.
+demo-asynchronous: environment
+	$(BIN)/snakemake --cores all --config params=workflow/settings/demo-asynchronous.yaml
+	@echo "table, figures and report: results/demo-asynchronous/asynchronous.md, results/demo-asynchronous/figures"
 
 # Every table and figure of params.yaml, on the same data with one seed.
 demo-all: environment
