@@ -21,7 +21,7 @@ from longtail.params import Augmentation, Optimiser
 from longtail.samplers import instance
 from longtail.schedules import LearningRate, Length
 from longtail.settings import method_module, settings_of
-from longtail.stage_one import predict
+from longtail.stage_one.evaluation import predict
 from longtail.stage_one.loop import Observer, Phase, train
 from longtail.stage_one.step import supervised
 

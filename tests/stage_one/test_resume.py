@@ -184,6 +184,17 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, mo
     assert torch.equal(tensors["a"], torch.ones(3))
 
 
+def test_a_checkpoint_of_other_code_is_not_read(make_phase, make_modules, tmp_path, capfd):
+    """Adopted code has the names of the code before it, whose checkpoint may hold something else."""
+    path = tmp_path / "checkpoint.safetensors"
+    whole, resumed = make_modules(), make_modules()
+    tensors = {f"modules.{name}": tensor for name, tensor in resumed.state_dict().items()}
+    state = {"phase": 0, "epoch": 1, "history": [], "images": 8, "seconds": 1.0, "environment": ""}
+    checkpoint.write(path, tensors, state)
+    assert run(make_phase(), resumed, path).history == run(make_phase(), whole, None).history
+    assert "checkpoint of other code" in capfd.readouterr().err
+
+
 def test_checkpoints_are_no_more_frequent_than_asked(make_phase, make_modules, tmp_path, monkeypatch):
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "1e9")
     written = []

@@ -18,7 +18,7 @@ from longtail.evaluation import metrics
 from longtail.job import Job
 from longtail.networks import resnet_cifar
 from longtail.params import FeaturesSettings, StageOneSettings, StageTwoSettings
-from longtail.stage_one import Evaluation
+from longtail.stage_one.evaluation import Evaluation
 
 from .conftest import COUNTS
 

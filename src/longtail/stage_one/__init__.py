@@ -9,7 +9,6 @@ with a memory bank writes bank.csv: which images its exemplars are.
 """
 
 import copy
-import csv
 import json
 import sys
 import threading
@@ -33,20 +32,20 @@ from longtail.parts import Part, read_counts, read_part
 from longtail.random import generator
 from longtail.settings import method_module
 from longtail.stage_one.curves import Curves
+from longtail.stage_one.evaluation import Evaluation, predict
+from longtail.stage_one.history import read_history, write_history
 from longtail.stage_one.loop import (
     Observer,
     Phase,
     Row,
     Sampler,
     State,
-    autocast,
     has_random_layers,
     train,
 )
 from longtail.stage_one.scope import Scope, choose_bank, scope, write_bank
 from longtail.stage_one.step import Supervised
 
-EVALUATION_BATCH = 1000
 _SEEDING = threading.Lock()  # the global generator is one for all threads
 
 
@@ -216,95 +215,13 @@ class Before:
         self.history: list[Row] = []
         self.rich: dict[str, dict[str, float | None]] = {}
         if folder:
-            with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
-                self.history = [
-                    {name: cell if name == "phase" else _number(cell) for name, cell in row.items() if cell}
-                    for row in csv.DictReader(file)
-                ]
+            self.history = read_history(folder / "history.csv")
             self.rich = json.loads((folder / "metrics.json").read_text("utf-8")).get("rich", {})
 
     def load(self, network: nn.Module) -> None:
         """Give a network its weights and statistics."""
         if self._folder:
             network.load_state_dict(load_file(self._folder / "model.safetensors"))
-
-
-def _number(cell: str) -> int | float:
-    """A cell of history.csv as the number that was written."""
-    return int(cell) if cell.lstrip("-").isdigit() else float(cell)
-
-
-def predict(
-    network: nn.Module,
-    images: Tensor,
-    prepare: Callable[[Tensor], Tensor],
-    where: torch.device,
-    precision: str,
-    of: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """Logits (N, C), float32 on the CPU, of images uint8 (N, C, H, W), by a network in eval mode.
-
-    `of` is another of its functions, e.g. `network.features`.
-    """
-    network.eval()
-    of = of or network
-    found = []
-    with torch.no_grad(), autocast(where, precision):
-        for batch in torch.split(images, EVALUATION_BATCH):
-            found.append(of(prepare(batch.to(where))).float())
-    return torch.cat(found).cpu()
-
-
-class Evaluation:
-    """Measures a network on the test and validation images; remembers its last logits.
-
-    Those of classes that are not `seen` (C,) yet are minus infinity: there is nothing in them.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        parts: dict[str, Part],
-        prepare: Callable[[Tensor], Tensor],
-        where: torch.device,
-        precision: str,
-        seen: Tensor,
-    ) -> None:
-        self._network, self._prepare, self._where, self._precision = network, prepare, where, precision
-        self._unseen = ~seen
-        self._parts = {name: part for name, part in parts.items() if len(part.labels)}
-        self._logits: dict[str, Tensor] = {}
-
-    def accuracies(self) -> dict[str, float | None]:
-        """Columns of the history: the share of right images, of each part that has images."""
-        self._logits = {}
-        for name, part in self._parts.items():
-            twin = next((other for other in self._logits if _same(self._parts[other], part)), None)
-            self._logits[name] = self._logits[twin] if twin else self._predict(part.images)
-        return {
-            f"{name}_accuracy": float((logits.argmax(dim=1) == self._parts[name].labels).double().mean())
-            for name, logits in self._logits.items()
-        }
-
-    def _predict(self, images: Tensor) -> Tensor:
-        logits = predict(self._network, images, self._prepare, self._where, self._precision)
-        logits[:, self._unseen] = -torch.inf
-        return logits
-
-    def last(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Logits and labels by part, of the network as it was last evaluated (now, if it never was)."""
-        if not self._logits:
-            self.accuracies()
-        return {name: (logits, self._parts[name].labels) for name, logits in self._logits.items()}
-
-
-def write_history(path: Path, history: list[Row]) -> None:
-    """The rows as CSV; every float so that it reads back as itself, an empty cell where a row has none."""
-    columns = list(dict.fromkeys(name for row in history for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
 
 
 def _among(found: dict[str, tuple[Tensor, Tensor]], classes: Tensor) -> dict[str, float | None]:
@@ -414,8 +331,3 @@ def _sampler(phase: PhaseSettings) -> Sampler:
         return found
 
     return sampler
-
-
-def _same(one: Part, other: Part) -> bool:
-    """Whether two parts are the same images, as validation and test are with `validation: test`."""
-    return one.images.shape == other.images.shape and torch.equal(one.images, other.images)

@@ -390,6 +390,9 @@ def _resume(path: Path, modules: nn.ModuleDict, environment: str) -> tuple[State
     if (was := state.pop("environment")) != environment:
         checkpoint.discard(path, f"of another environment ({was}, here {environment})")
         return None
+    if set(state) != set(State.__dataclass_fields__):
+        checkpoint.discard(path, "of other code, which counted otherwise")
+        return None
     parts: dict[str, dict[str, Tensor]] = {"modules": {}, "momentum": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")

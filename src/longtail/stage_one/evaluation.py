@@ -1,0 +1,80 @@
+"""What a network makes of images: logits, features, and accuracies as the history has them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from longtail.parts import Part
+from longtail.stage_one.loop import autocast
+
+EVALUATION_BATCH = 1000
+
+
+def predict(
+    network: nn.Module,
+    images: Tensor,
+    prepare: Callable[[Tensor], Tensor],
+    where: torch.device,
+    precision: str,
+    of: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Logits (N, C), float32 on the CPU, of images uint8 (N, C, H, W), by a network in eval mode.
+
+    `of` is another of its functions, e.g. `network.features`.
+    """
+    network.eval()
+    of = of or network
+    found = []
+    with torch.no_grad(), autocast(where, precision):
+        for batch in torch.split(images, EVALUATION_BATCH):
+            found.append(of(prepare(batch.to(where))).float())
+    return torch.cat(found).cpu()
+
+
+class Evaluation:
+    """Measures a network on the test and validation images; remembers its last logits.
+
+    Those of classes that are not `seen` (C,) yet are minus infinity: there is nothing in them.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        parts: dict[str, Part],
+        prepare: Callable[[Tensor], Tensor],
+        where: torch.device,
+        precision: str,
+        seen: Tensor,
+    ) -> None:
+        self._network, self._prepare, self._where, self._precision = network, prepare, where, precision
+        self._unseen = ~seen
+        self._parts = {name: part for name, part in parts.items() if len(part.labels)}
+        self._logits: dict[str, Tensor] = {}
+
+    def accuracies(self) -> dict[str, float | None]:
+        """Columns of the history: the share of right images, of each part that has images."""
+        self._logits = {}
+        for name, part in self._parts.items():
+            twin = next((other for other in self._logits if _same(self._parts[other], part)), None)
+            self._logits[name] = self._logits[twin] if twin else self._predict(part.images)
+        return {
+            f"{name}_accuracy": float((logits.argmax(dim=1) == self._parts[name].labels).double().mean())
+            for name, logits in self._logits.items()
+        }
+
+    def _predict(self, images: Tensor) -> Tensor:
+        logits = predict(self._network, images, self._prepare, self._where, self._precision)
+        logits[:, self._unseen] = -torch.inf
+        return logits
+
+    def last(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Logits and labels by part, of the network as it was last evaluated (now, if it never was)."""
+        if not self._logits:
+            self.accuracies()
+        return {name: (logits, self._parts[name].labels) for name, logits in self._logits.items()}
+
+
+def _same(one: Part, other: Part) -> bool:
+    """Whether two parts are the same images, as validation and test are with `validation: test`."""
+    return one.images.shape == other.images.shape and torch.equal(one.images, other.images)
