@@ -140,6 +140,15 @@ def parser() -> argparse.ArgumentParser:
         "--reason", required=True, help="why the results are the same; kept in workflow/adopted.csv"
     )
     sub.add_argument("steps", nargs="*", metavar="STEP", help="only these steps (default: all)")
+    sub = command("export", "write a finished run of stage two as a model to take home", _export)
+    sub.add_argument("name", metavar="RUN", help="its name, or a beginning that no other has")
+    sub.add_argument("--to", metavar="FOLDER", help="where to (default: exported/RUN)")
+    sub = command("predict", "print the classes of pictures by an exported model", _predict)
+    sub.add_argument("model", metavar="MODEL", help="an exported folder, its model.safetensors or model.onnx")
+    sub.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, patterns")
+    sub.add_argument("--top", type=int, default=3, metavar="N", help="classes a picture (default: 3)")
+    sub.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    sub.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda, cuda:N (default: cpu)")
     return main
 
 
@@ -185,3 +194,15 @@ def _adopt(options: argparse.Namespace) -> None:
     from longtail.adopt import adopt
 
     adopt(options.params, options.reason, [step.replace("-", "_") for step in options.steps])
+
+
+def _export(options: argparse.Namespace) -> None:
+    from longtail.export import export
+
+    export(options.name, options.to)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from longtail.predict import predict
+
+    predict(options.model, options.images, options.top, options.format, options.device)
