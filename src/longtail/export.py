@@ -258,7 +258,7 @@ def _versions() -> dict[str, str]:
 
 def _fill(folder: Path, model: Model, test: Part) -> None:
     """Write all four files; the description last but for the card, which tells of it."""
-    weights = save(model.tensors, metadata={"format": "pt", "longtail": model.description.name})
+    weights = save(model.tensors, metadata={"format": "pt"})  # one key: their order is not fixed
     (folder / WEIGHTS).write_bytes(weights)
     module = assembled(model.description, model.tensors)
     # A batch of several: of one, torch.export takes the size for fixed.

@@ -8,12 +8,12 @@ where it is transparent, made grey or RGB as the model wants, and resized as a w
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from glob import glob, has_magic
+from glob import has_magic
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Not every format that Pillow knows: one of them (EPS) starts another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
@@ -37,7 +37,7 @@ def listed(given: Sequence[str]) -> Iterator[tuple[str, str]]:
         if os.path.lexists(name):
             yield from _below(name)
         elif has_magic(name):
-            found = sorted(glob(name, recursive=True))
+            found = _matching(name)
             for match in found:
                 # With ** the files of a folder are matches themselves.
                 if not (os.path.isdir(match) and "**" in name):
@@ -46,6 +46,21 @@ def listed(given: Sequence[str]) -> Iterator[tuple[str, str]]:
                 yield name, "matches no file"
         else:
             yield name, "there is no such file"
+
+
+def _matching(pattern: str) -> list[str]:
+    """Sorted; as in a shell * matches no hidden name, and ** follows no link to a folder."""
+    parts = Path(pattern).parts
+    first = next(number for number, part in enumerate(parts) if has_magic(part))
+    base, rest = Path(*parts[:first]), Path(*parts[first:])
+    hidden = any(part.startswith(".") for part in rest.parts)
+    found = [path for path in base.glob(str(rest)) if path != base]
+    seen = [path for path in found if hidden or not _hidden(path.relative_to(base))]
+    return sorted(map(str, seen))
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _below(name: str) -> Iterator[tuple[str, str]]:
@@ -88,7 +103,7 @@ def pixels(file: str | Path, channels: int, size: tuple[int, int]) -> NDArray[np
             return _fitted(upright, channels, size)
     except NotAPicture:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise NotAPicture("is no picture of a known format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise NotAPicture(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None

@@ -17,12 +17,12 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
         labels: int64 (N,).
     """
     z = logits.double()
-    own = z.gather(1, labels.unsqueeze(1)).squeeze(1)
+    beyond = z - z.gather(1, labels.unsqueeze(1))  # z_j - z_y: no digits are lost where p_y is nearly 1
     low, high = 1 / LARGEST, LARGEST
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        slope = (((middle * z).softmax(1) * z).sum(1) - own).mean()
-        low, high = (middle, high) if slope < 0 else (low, middle)
+        slope = ((middle * z).softmax(1) * beyond).sum(1).mean()
+        low, high = (middle, high) if slope <= 0 else (low, middle)
     return 2 / (low + high)
 
 
