@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from longtail import cli, export, onnx_model, store
+from longtail import cli, export, onnx_model, run, store
 from longtail.errors import UserError
 from longtail.exported import load_exported
 from longtail.finished import named
+from longtail.identity import closure
 from longtail.model_folder import Description
 from longtail.temperature import negative_log_likelihood, temperature
 from tests import finished_runs
@@ -127,9 +128,9 @@ def test_a_classifier_that_has_seen_the_validation_images_is_not_calibrated(runs
 
 
 def test_without_validation_images_the_temperature_is_1(runs):
-    run = named(runs["joint"])
+    joint = named(runs["joint"])
     empty = {"validation_labels": torch.zeros(0, dtype=torch.int64), "validation_logits": torch.zeros(0, 10)}
-    found = export._calibration(run, empty)
+    found = export._calibration(joint, empty)
     assert found["temperature"] == 1
     assert "no validation image" in found["how"]
 
@@ -193,8 +194,8 @@ def test_an_unknown_run_is_one_line_and_exit_code_2(runs, given, capsys):
 
 @pytest.mark.parametrize("step", ["stage_one", "stage_two"])
 def test_a_run_edited_by_hand_is_one_line_with_a_way_out(runs, step):
-    run = named(runs["tau_normalisation"])
-    source, place = run.folders[step], Path("results") / step / run.folders[step].name
+    source = named(runs["tau_normalisation"]).folders[step]
+    place = Path("results") / step / source.name
     place.mkdir(parents=True)
     for file in source.iterdir():
         if file.is_file():
@@ -247,6 +248,21 @@ def test_a_missing_package_is_one_line(runs, monkeypatch):
     )
     with pytest.raises(UserError, match=r"onnxruntime: not installed; .pip install onnxruntime. or"):
         export.export(runs["joint"])
+
+
+def test_no_run_and_no_table_depends_on_how_models_are_exported():
+    beside = (
+        "export",
+        "exported",
+        "finished",
+        "model_card",
+        "model_folder",
+        "onnx_model",
+        "pictures",
+        "predict",
+    )
+    steps = [f"longtail.{name}" for name in (*run.SETTINGS, "tables", "figures")]
+    assert not {f"longtail.{name}" for name in (*beside, "temperature")} & set(closure(steps))
 
 
 def test_a_description_names_what_it_is_made_of(joint):

@@ -108,9 +108,9 @@ def _write(run: Finished, target: Path) -> None:
     partial, old = (target.with_name(f".{target.name}.{word}") for word in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)  # of a killed export
     shutil.rmtree(old, ignore_errors=True)
+    model, test = assemble(run)
     partial.mkdir()
     try:
-        model, test = assemble(run)
         _fill(partial, model, test)
         if target.exists():
             target.rename(old)
