@@ -34,7 +34,8 @@ def graphs(
 
 
 def value(before: Tensor, now: Tensor, exemplars: Tensor, progress: Tensor = NOW, **settings) -> Tensor:
-    return build(Settings(**settings))(before, now, exemplars, progress)
+    """The loss at weight 1, where nothing else is asked for."""
+    return build(Settings(**{"weight": {"a": 1.0}} | settings))(before, now, exemplars, progress)
 
 
 def everything(features: Tensor) -> Tensor:
