@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtail.errors import UserError
-from longtail.params import ExponentialImbalance, NaturalImbalance, ParetoImbalance
+from longtail.identity import PACKAGE
+from longtail.params import CountsImbalance, ExponentialImbalance, Imbalance, ParetoImbalance
 
 Counts = NDArray[np.int64]
 
@@ -29,7 +30,13 @@ def pareto_counts(classes: int, largest: int, smallest: int, alpha: float) -> Co
     return np.array([int(smallest + (largest - smallest) * share) for share in shares])
 
 
-def counts(imbalance: ExponentialImbalance | ParetoImbalance | NaturalImbalance, available: Counts) -> Counts:
+def published(name: str) -> Counts:
+    """A built-in list of training images a class, in label order, shape (C,)."""
+    lines = (PACKAGE / "counts" / f"{name}.csv").read_text("utf-8").split()
+    return np.array([int(line) for line in lines[1:]])
+
+
+def counts(imbalance: Imbalance, available: Counts) -> Counts:
     """Training images to keep of each class, shape (C,), of those available, shape (C,).
 
     The largest class gets what every class has, so that any class could stand at any rank; for CIFAR
@@ -58,6 +65,20 @@ def counts(imbalance: ExponentialImbalance | ParetoImbalance | NaturalImbalance,
             raise UserError(
                 f"imbalance.largest: {largest} asks for more images than some classes have; "
                 f"null takes {available.min()}, which every class has"
+            )
+        return wanted
+    if isinstance(imbalance, CountsImbalance):
+        wanted = published(imbalance.counts)
+        if len(wanted) != len(available):
+            raise UserError(
+                f"imbalance.counts: {imbalance.counts} is of {len(wanted)} classes, "
+                f"the dataset has {len(available)}"
+            )
+        if (short := np.flatnonzero(wanted > available)).size:
+            first = short[0]
+            raise UserError(
+                f"imbalance.counts: {imbalance.counts} asks for {wanted[first]} images of class {first}, "
+                f"which has {available[first]}"
             )
         return wanted
     return available

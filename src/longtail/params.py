@@ -13,8 +13,10 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 from longtail.data_rich import Rich
 from longtail.datasets import DATASETS
 from longtail.errors import UserError
+from longtail.identity import PACKAGE
 from longtail.schedules import LearningRate, Length
 from longtail.settings import Neutral, Settings, method_names, settings_of
+from longtail.sources import Data, Files, Pictures, PublishedData
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -105,6 +107,18 @@ class ParetoImbalance(Settings):
         return f"pareto{self.alpha:g}"
 
 
+class CountsImbalance(Settings):
+    """The published number of training images of each class, in label order; a built-in list."""
+
+    profile: Literal["counts"] = "counts"
+    counts: str  # a file of src/longtail/counts
+
+    @property
+    def label(self) -> str:
+        """As it stands in the name of a run."""
+        return self.counts
+
+
 class NaturalImbalance(Settings):
     """The training images as they are."""
 
@@ -117,22 +131,34 @@ class NaturalImbalance(Settings):
 
 
 Imbalance = Annotated[
-    ExponentialImbalance | ParetoImbalance | NaturalImbalance, Field(discriminator="profile")
+    ExponentialImbalance | ParetoImbalance | CountsImbalance | NaturalImbalance,
+    Field(discriminator="profile"),
 ]
+
+
+def published_counts() -> list[str]:
+    """The lists of counts that are built in."""
+    return sorted(file.stem for file in (PACKAGE / "counts").glob("*.csv"))
 
 
 class ImbalanceBlock(Settings):
     """`imbalance:` of params.yaml: one profile; the exponential one at any number of ratios."""
 
-    profile: Literal["exponential", "pareto", "natural"] = "exponential"
+    profile: Literal["exponential", "pareto", "counts", "natural"] = "exponential"
     ratios: list[Annotated[float, Field(ge=1, lt=1e6)]] | None = Field(None, min_length=1)
     alpha: float = Field(6.0, gt=0)
     largest: int | None = Field(None, ge=1)
     smallest: int = Field(5, ge=1)
+    counts: str | None = None
 
     @model_validator(mode="after")
     def _keys_fit_the_profile(self) -> "ImbalanceBlock":
-        allowed = {"exponential": {"ratios"}, "pareto": {"alpha", "largest", "smallest"}, "natural": set()}
+        allowed = {
+            "exponential": {"ratios"},
+            "pareto": {"alpha", "largest", "smallest"},
+            "counts": {"counts"},
+            "natural": set(),
+        }
         extra = self.model_fields_set - {"profile"} - allowed[self.profile]
         if extra:
             raise ValueError(
@@ -141,31 +167,37 @@ class ImbalanceBlock(Settings):
             )
         if self.profile == "exponential" and self.ratios is None:
             raise ValueError("profile exponential needs ratios, e.g. [200, 100, 50, 10]")
+        if self.profile == "counts" and self.counts not in published_counts():
+            known = ", ".join(published_counts())
+            raise ValueError(f"profile counts needs counts, one of {known}, not {self.counts!r}")
         names = [f"{ratio:g}" for ratio in self.ratios or []]
         if len(set(names)) != len(names):
             raise ValueError(f"ratios {', '.join(names)} name a ratio twice")
         return self
 
-    def profiles(self) -> list[ExponentialImbalance | ParetoImbalance | NaturalImbalance]:
+    def profiles(self) -> list[Imbalance]:
         """One imbalance a split."""
         if self.profile == "exponential":
             return [ExponentialImbalance(ratio=ratio) for ratio in self.ratios or []]
         if self.profile == "pareto":
             return [ParetoImbalance(alpha=self.alpha, largest=self.largest, smallest=self.smallest)]
+        if self.counts is not None:
+            return [CountsImbalance(counts=self.counts)]
         return [NaturalImbalance()]
 
 
 class Validation(Settings):
     """Where the images come from by which anything is selected (methods.md, section 1)."""
 
-    source: Literal["unused", "holdout", "test"] = "unused"
+    source: Literal["unused", "holdout", "official", "test"] = "unused"
     per_class: int = Field(20, ge=1)  # of `unused`, as ImageNet-LT's official list has 20
     share: float = Field(0.1, gt=0, lt=1)  # of `holdout`
 
     def kept(self, hashed: bool = False) -> dict[str, Any]:
         """Only the keys that the source reads."""
-        read = {"unused": {"source", "per_class"}, "holdout": {"source", "share"}, "test": {"source"}}
-        return {key: value for key, value in super().kept(hashed).items() if key in read[self.source]}
+        read = {"unused": {"source", "per_class"}, "holdout": {"source", "share"}}
+        own = read.get(self.source, {"source"})
+        return {key: value for key, value in super().kept(hashed).items() if key in own}
 
     @property
     def words(self) -> str:
@@ -173,6 +205,7 @@ class Validation(Settings):
         return {
             "unused": f"unused training images (+{self.per_class} a class for selection)",
             "holdout": f"holdout ({self.share:.0%} of the training set)",
+            "official": "the dataset's own validation images",
             "test": "test set (the literature's habit)",
         }[self.source]
 
@@ -181,19 +214,13 @@ def _source(value: Any) -> Any:
     return {"source": value} if isinstance(value, str) else value
 
 
-class Data(Settings):
-    """Where the official files lie, and whether they may be downloaded."""
-
-    root: str | None = None  # a folder that holds them, e.g. cifar-100-python; null: data/raw/DATASET
-    download: bool = True
-
-
 class AcquireSettings(Settings):
     """Everything that acquisition reads."""
 
     dataset: str
     root: str | None = None
     download: bool = True
+    files: Files | None = None  # where the dataset is none of the published ones
 
 
 class SplitSettings(Settings):
@@ -364,6 +391,7 @@ class StageOneSettings(Settings):
     """Everything that stage one reads."""
 
     dataset: str
+    images: Annotated[Pictures | None, Neutral(None)] = None  # of picture files
     recipe: Recipe
     seed: int = Field(ge=0)
     precision: Literal["auto", "bf16", "float32"] = "auto"
@@ -379,6 +407,7 @@ class FeaturesSettings(Settings):
     """Everything that feature extraction reads."""
 
     dataset: str
+    images: Annotated[Pictures | None, Neutral(None)] = None  # of picture files
     views: int
     batchnorm: Literal["eval", "train"] = "eval"
     # whether features of all training images of the dataset are made, for a classifier that reads them
@@ -504,11 +533,15 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, int) else value
 
 
+def _data_kind(value: Any) -> Any:
+    return {"kind": "published", **value} if isinstance(value, dict) else value
+
+
 class Params(Settings):
     """The whole of params.yaml."""
 
     dataset: str
-    data: Data = Data()
+    data: Annotated[Data, BeforeValidator(_data_kind)] = PublishedData()
     imbalance: ImbalanceBlock
     validation: Annotated[Validation, BeforeValidator(_source)] = Validation()
     subset_seed: Annotated[Seeds, BeforeValidator(_listed)] = Field([0])  # one, or several to average over
@@ -544,8 +577,15 @@ class Params(Settings):
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Params":
-        if self.dataset not in DATASETS:
-            raise MisplacedError("dataset", f"{self.dataset!r} is unknown; there are {', '.join(DATASETS)}")
+        if isinstance(self.data, PublishedData):
+            if self.dataset not in DATASETS:
+                known = (
+                    f"there are {', '.join(DATASETS)}, and data.kind: folder, list, csv for files of your own"
+                )
+                raise MisplacedError("dataset", f"{self.dataset!r} is unknown; {there}")
+        elif self.dataset in DATASETS or not NAME.fullmatch(self.dataset):
+            allowed = "small letters, digits, '_', '.', '-', and no name of a published dataset"
+            raise MisplacedError("dataset", f"{self.dataset!r} names files of your own; {allowed}")
         for key, seeds in (("seeds", self.seeds), ("subset_seed", self.subset_seed)):
             if len(set(seeds)) != len(seeds):
                 raise MisplacedError(key, f"{seeds} names a seed twice")
@@ -707,14 +747,15 @@ def error_lines(error: ValidationError, prefix: tuple[Any, ...] = ()) -> list[st
 
 
 def _key(where: tuple[Any, ...]) -> str:
-    tags = {"constant", "power", "exponential", "cosine", "step", "pareto", "natural", "[key]"}
+    tags = {"constant", "power", "exponential", "cosine", "step", "pareto", "natural", "counts", "[key]"}
+    tags |= {"published", "folder", "list", "csv"}
     text = ""
     for index, part in enumerate(where):
         if isinstance(part, int):
             text += f"[{part}]"
         elif part == "method" and where[0] == "stage_two":
             continue  # an entry of stage_two is flat in params.yaml
-        elif not (part in tags and index > 0 and where[index - 1] in ("gamma", "decay", "imbalance")):
+        elif not (part in tags and index > 0 and where[index - 1] in ("gamma", "decay", "imbalance", "data")):
             text += f".{part}" if text else str(part)
     return text
 

@@ -18,6 +18,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from longtail import members
 from longtail.datasets import DATASETS
 from longtail.errors import UserError
 from longtail.identity import PACKAGE, adopted, canonical, code_digest, composed, digest, hashed
@@ -35,6 +36,7 @@ from longtail.params import (
     Table,
 )
 from longtail.settings import Settings, Texts, plain
+from longtail.sources import Pictures, PublishedData
 from longtail.store import PLANNED, write_json, write_text
 from longtail.sweeps import expanded
 from longtail.tables import check
@@ -337,8 +339,11 @@ class _Planner:
         )
 
     def acquire(self, settings: AcquireSettings) -> Run:
-        """A dataset is its published checksums, wherever it came from."""
-        identity = DATASETS[settings.dataset].identity
+        """A dataset is its published checksums, or what a check found of its files, wherever they lie."""
+        if settings.files is None:
+            identity = DATASETS[settings.dataset].identity
+        else:
+            identity = members.identity(settings.dataset, settings.files)
         if identity in self.by_identity:
             return self.by_identity[identity]
         folder = f"{RAW}/{settings.dataset}"
@@ -379,14 +384,23 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
     results = f"results/{name}" if name else "results"
     result = Plan(name, results, f"{results}/splits" if name else "data/splits", str(source))
     planner = _Planner(result, root)
-    raw = planner.acquire(
-        AcquireSettings(dataset=params.dataset, root=params.data.root or RAW, download=params.data.download)
-    )
+    raw = planner.acquire(_acquired(params))
     for part in (params, *expanded(params)):
         _publish(planner, part, raw)
     if result.published():
         result.report["report"] = _report(planner, result)
     return result
+
+
+def _acquired(params: Params) -> AcquireSettings:
+    data = params.data
+    if isinstance(data, PublishedData):
+        return AcquireSettings(dataset=params.dataset, root=data.root or RAW, download=data.download)
+    return AcquireSettings(dataset=params.dataset, files=data)
+
+
+def _pictures(params: Params) -> Pictures | None:
+    return None if isinstance(params.data, PublishedData) else params.data.images
 
 
 def _publish(planner: _Planner, params: Params, raw: Run) -> None:
@@ -471,7 +485,11 @@ def _stage_one(planner: _Planner, params: Params, split: Run, recipe: Recipe, se
     inputs: tuple[Run, ...] = (*split.inputs, split)
     for phase in planner.phases(recipe):
         settings = StageOneSettings(
-            dataset=params.dataset, recipe=phase.recipe, seed=seed, precision=params.precision
+            dataset=params.dataset,
+            images=_pictures(params),
+            recipe=phase.recipe,
+            seed=seed,
+            precision=params.precision,
         )
         name = f"{label}{phase.suffix}-seed{seed}"
         run = planner.add("stage_one", name, settings, inputs, phase.modules)
@@ -500,6 +518,7 @@ def _features(
     label = stage_one.name.removesuffix(f"-{stage_one.identity[:8]}")
     settings = FeaturesSettings(
         dataset=params.dataset,
+        images=_pictures(params),
         views=0 if whole else params.features.views,
         batchnorm=classifier.batchnorm,
         whole=whole,
