@@ -579,8 +579,8 @@ class Params(Settings):
     def _names_exist(self) -> "Params":
         if isinstance(self.data, PublishedData):
             if self.dataset not in DATASETS:
-                known = (
-                    f"there are {', '.join(DATASETS)}, and data.kind: folder, list, csv for files of your own"
+                there = (
+                    f"there are {', '.join(DATASETS)}; data.kind: folder, list or csv is for your own files"
                 )
                 raise MisplacedError("dataset", f"{self.dataset!r} is unknown; {there}")
         elif self.dataset in DATASETS or not NAME.fullmatch(self.dataset):

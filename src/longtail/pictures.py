@@ -5,9 +5,11 @@ where it is transparent, made grey or RGB as the model wants, and resized as a w
 (bilinear with antialiasing; one of that size stays as it is). Of several frames the first counts.
 """
 
+import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from glob import has_magic
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Not every format that Pillow knows: one of them (EPS) starts another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+# Of odd metadata and large pictures; once for all threads, since a filter belongs to the process.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's key, and its values that swap width and height
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -78,6 +83,9 @@ def _below(name: str) -> Iterator[tuple[str, str]]:
         yield name, "the folder has no file"
 
 
+Box = tuple[float, float, float, float]  # left, top, width, height in pixels
+
+
 def pixels(file: str | Path, channels: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     """A picture as uint8 (channels, height, width).
 
@@ -89,23 +97,71 @@ def pixels(file: str | Path, channels: int, size: tuple[int, int]) -> NDArray[np
     Raises:
         NotAPicture: if it cannot be read.
     """
+    with _opened(file) as picture:
+        picture.draft(_mode(channels), None)
+        found = _plain(ImageOps.exif_transpose(picture), channels)
+        if found.size != size[::-1]:
+            found = found.resize(size[::-1], Image.Resampling.BILINEAR)
+        values = np.asarray(found, dtype=np.uint8).reshape(*size, channels)
+        return np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+def square(
+    file: str | Path, channels: int, side: int, region: Callable[[int, int], Box]
+) -> NDArray[np.uint8]:
+    """A part of a picture, resized to uint8 (side, side, channels), bilinear with antialiasing.
+
+    A JPEG is decoded at a half, a quarter or an eighth where that leaves the part as large as asked for.
+
+    Args:
+        file: of the picture.
+        channels: 1 (grey) or 3 (RGB).
+        side: in pixels.
+        region: which part, of a picture of a width and height.
+
+    Raises:
+        NotAPicture: if it cannot be read.
+    """
+    with _opened(file) as picture:
+        turned = picture.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        width, height = picture.size[::-1] if turned else picture.size
+        left, top, across, down = region(width, height)
+        shrink = max(1.0, min(across, down) / side)
+        picture.draft(_mode(channels), (int(picture.width / shrink), int(picture.height / shrink)))
+        found = _plain(ImageOps.exif_transpose(picture), channels)
+        x, y = found.width / width, found.height / height
+        box = (left * x, top * y, (left + across) * x, (top + down) * y)
+        found = found.resize((side, side), Image.Resampling.BILINEAR, box=box)
+        return np.asarray(found, dtype=np.uint8).reshape(side, side, channels)
+
+
+def center(share: float) -> Callable[[int, int], Box]:
+    """The square in the middle, whose side is a share of the shorter side: what evaluation sees."""
+
+    def region(width: int, height: int) -> Box:
+        side = share * min(width, height)
+        return (width - side) / 2, (height - side) / 2, side, side
+
+    return region
+
+
+@contextmanager
+def _opened(file: str | Path) -> Iterator[Image.Image]:
+    """A picture that is open; whatever goes wrong with it is said as NotAPicture."""
     try:
         if not os.path.isfile(file):  # a pipe would wait for ever
             raise NotAPicture("is no regular file" if os.path.lexists(file) else "there is no such file")
         if not os.path.getsize(file):
             raise NotAPicture("is empty")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as picture:
-                picture.draft("RGB" if channels == 3 else "L", None)
-                upright = ImageOps.exif_transpose(picture)
-            return _fitted(upright, channels, size)
+        with Image.open(file, formats=FORMATS) as picture:
+            if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise Image.DecompressionBombError  # Pillow itself warns up to twice as many
+            yield picture
     except NotAPicture:
         raise
     except UnidentifiedImageError:
         raise NotAPicture("is no picture of a known format") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         raise NotAPicture(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
     except MemoryError:
         raise NotAPicture("does not fit into memory") from None
@@ -113,14 +169,13 @@ def pixels(file: str | Path, channels: int, size: tuple[int, int]) -> NDArray[np
         raise NotAPicture(f"is damaged ({' '.join(str(error).split())[:120]})") from None
 
 
-def _fitted(picture: Image.Image, channels: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    mode = "RGB" if channels == 3 else "L"
-    height, width = size
-    found = _opaque(_eight_bits(picture)).convert(mode)
-    if found.size != (width, height):
-        found = found.resize((width, height), Image.Resampling.BILINEAR)
-    values = np.asarray(found, dtype=np.uint8).reshape(height, width, channels)
-    return np.ascontiguousarray(values.transpose(2, 0, 1))
+def _mode(channels: int) -> str:
+    return "RGB" if channels == 3 else "L"
+
+
+def _plain(picture: Image.Image, channels: int) -> Image.Image:
+    """The same on white, with 8 bits a channel, grey or RGB."""
+    return _opaque(_eight_bits(picture)).convert(_mode(channels))
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
