@@ -258,7 +258,7 @@ def test_no_run_and_no_table_depends_on_how_models_are_exported():
         "model_card",
         "model_folder",
         "onnx_model",
-        "pictures",
+        "picture_names",
         "predict",
     )
     steps = [f"longtail.{name}" for name in (*run.SETTINGS, "tables", "figures")]

@@ -51,7 +51,11 @@ def test_the_projects_own_settings_are_valid(root):
         ("imbalance", {"profile": "natural", "ratios": [10]}, "ratios does not go with profile natural"),
         ("imbalance", {"ratios": [100, 50, 100]}, "ratios 100, 50, 100 name a ratio twice"),
         ("imbalance", {"profile": "exponential"}, "profile exponential needs ratios"),
-        ("validation", "train", "validation.source: 'train': should be 'unused', 'holdout', 'official' or 'test'"),
+        (
+            "validation",
+            "train",
+            "validation.source: 'train': should be 'unused', 'holdout', 'official' or 'test'",
+        ),
         ("seeds", [], "seeds"),
         ("seeds", [1, 1], "seeds: [1, 1] names a seed twice"),
         ("seeds", [-1], "seeds[0]: -1 is below 0"),

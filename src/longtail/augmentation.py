@@ -1,4 +1,4 @@
-"""Augmentation of small images, a whole epoch at once: crop, flip, AutoAugment, Cutout.
+"""Augmentation of images, a whole epoch at once: crop, flip, AutoAugment, Cutout, and more for pictures.
 
 The chain is that of Balanced Meta-Softmax's public code (Ren et al. 2020), which GLAG trains with: random
 crop from a zero border (He et al. 2016), horizontal flip, AutoAugment's CIFAR-10 policy (Cubuk et al.
@@ -10,8 +10,9 @@ Operations and magnitudes are torchvision's, on tensors, with the nearest pixel 
 code's are PIL's, which round and interpolate differently.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -19,9 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longtail.errors import UserError
-from longtail.params import Augmentation
+from longtail.params import Augmentation, Jitter, ResizedCrop
+from longtail.picture_files import Crop, Images
+from longtail.pictures import Box
 
 CHUNK_BYTES = 48 << 20  # of images at once: 16,384 of 3 x 32 x 32; working memory is about four times that
+MAGNITUDE_BINS = 31  # of RandAugment
+ATTEMPTS = 10  # to find a part of a picture
 MAGNITUDES = 10  # steps of an AutoAugment magnitude, as the policy counts them
 MOVES = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 
@@ -37,6 +42,9 @@ class Draws:
         chance: uniform in [0, 1); an operation happens where it is below its probability, (N, 2).
         positive: the sign of the magnitude, for operations that have one, bool (N, 2).
         hole: centre (y, x) of Cutout's hole, in [0, H) x [0, W), int64 (N, 2).
+        jitter: uniform in [-1, 1), for brightness, contrast and saturation, (N, 3); None without jitter.
+        operation: RandAugment's operations, indices of its space, int64 (N, n); None without it.
+        sign: of their magnitudes, int64 0 or 1 (N, n); None without it.
     """
 
     top: Tensor
@@ -46,10 +54,14 @@ class Draws:
     chance: Tensor
     positive: Tensor
     hole: Tensor
+    jitter: Tensor | None = None
+    operation: Tensor | None = None
+    sign: Tensor | None = None
 
-    def __getitem__(self, part: slice) -> "Draws":
+    def __getitem__(self, part: slice | Tensor) -> "Draws":
         """The draws of some of the images."""
-        return Draws(*(values[part] for values in vars(self).values()))
+        kept = {name: values[part] for name, values in vars(self).items() if values is not None}
+        return Draws(**kept)
 
 
 @dataclass(frozen=True)
@@ -67,18 +79,48 @@ class Policy:
     probability: Tensor
 
 
-def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
+def augment(images: Images, settings: Augmentation, generator: torch.Generator) -> Images:
     """Augmented copies of uint8 images (N, C, H, W), same shape and device; the images stay as they are.
 
     Args:
-        images: on any device.
+        images: on any device; of picture files, everything is drawn now and done when they are decoded.
         settings: which operations; all off is the identity.
         generator: a CPU generator, from which all random numbers come.
 
     Raises:
         UserError: if AutoAugment meets images that are neither grey nor RGB.
     """
-    return apply(images, draw(len(images), images.shape[-2:], settings, generator), settings)
+    count, size = len(images), images.shape[-2:]
+    crop = None
+    if settings.resized_crop:
+        if isinstance(images, Tensor):
+            raise UserError("augmentation.resized_crop is for picture files; images of one size have crop")
+        crop = resized_crops(count, settings.resized_crop, generator)
+    draws = draw(count, size, settings, generator)
+    if isinstance(images, Tensor):
+        return apply(images, draws, settings)
+    return images.seen(crop, lambda batch, places: apply(batch, draws[places], settings))
+
+
+def resized_crops(count: int, settings: ResizedCrop, generator: torch.Generator) -> Crop:
+    """Random parts of `count` pictures of whichever sizes, as torchvision: ten attempts, then the middle."""
+    drawn = torch.rand(count, 2 * ATTEMPTS + 2, generator=generator).numpy()
+    (least, most), (low, high) = settings.scale, (math.log(edge) for edge in settings.ratio)
+
+    def crop(place: int, width: int, height: int) -> Box:
+        chance = drawn[place].tolist()
+        for attempt in range(ATTEMPTS):
+            area = width * height * (least + (most - least) * chance[2 * attempt])
+            ratio = math.exp(low + (high - low) * chance[2 * attempt + 1])
+            across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < across <= width and 0 < down <= height:
+                left, top = int(chance[-2] * (width - across + 1)), int(chance[-1] * (height - down + 1))
+                return left, top, across, down
+        ratio = min(max(width / height, settings.ratio[0]), settings.ratio[1])
+        across, down = min(width, round(height * ratio)), min(height, round(width / ratio))
+        return (width - across) // 2, (height - down) // 2, across, down
+
+    return crop
 
 
 def draw(count: int, size: Sequence[int], settings: Augmentation, generator: torch.Generator) -> Draws:
@@ -88,7 +130,7 @@ def draw(count: int, size: Sequence[int], settings: Augmentation, generator: tor
     def integers(below: int, *shape: int) -> Tensor:
         return torch.randint(below, (count, *shape), generator=generator)
 
-    return Draws(
+    draws = Draws(
         top=integers(2 * settings.crop + 1),
         left=integers(2 * settings.crop + 1),
         flip=integers(2).bool(),
@@ -97,6 +139,14 @@ def draw(count: int, size: Sequence[int], settings: Augmentation, generator: tor
         positive=integers(2, 2).bool(),
         hole=torch.stack([integers(height), integers(width)], dim=1),
     )
+    if settings.jitter:
+        draws = replace(draws, jitter=2 * torch.rand(count, 3, generator=generator) - 1)
+    if settings.randaugment:
+        number = settings.randaugment.operations
+        space = randaugment_space(settings.randaugment.magnitude, height, width)
+        operation = torch.randint(len(space), (count, number), generator=generator)
+        draws = replace(draws, operation=operation, sign=integers(2, number))
+    return draws
 
 
 def apply(images: Tensor, draws: Draws, settings: Augmentation) -> Tensor:
@@ -118,6 +168,14 @@ def apply(images: Tensor, draws: Draws, settings: Augmentation) -> Tensor:
             view.copy_(crop_and_flip(images[part], drawn.top, drawn.left, flipped, settings.crop))
         else:
             view.copy_(images[part])
+        if settings.jitter and drawn.jitter is not None:
+            view.copy_(jittered(view, drawn.jitter, settings.jitter))
+        if settings.randaugment and drawn.operation is not None and drawn.sign is not None:
+            space = randaugment_space(settings.randaugment.magnitude, *view.shape[-2:])
+            for operation, sign in zip(drawn.operation.T, drawn.sign.T, strict=True):
+                _by_group(
+                    view, 2 * operation + sign, [pair for signs in space for pair in signs], settings.fill
+                )
         if settings.autoaugment != "none":
             _autoaugment(view, drawn, settings.fill)
         if settings.cutout:
@@ -173,13 +231,62 @@ def _autoaugment(images: Tensor, draws: Draws, fill: int) -> None:
     for i in (0, 1):
         number = policy.number[draws.policy, i, draws.positive[:, i].long()]
         happens = draws.chance[:, i] < policy.probability[draws.policy, i]
-        chosen = happens.nonzero().flatten()
-        number = number[chosen]
-        order = chosen[number.argsort(stable=True)].to(images.device)
-        sizes = number.bincount(minlength=len(policy.operations)).tolist()
-        for (name, magnitude), group in zip(policy.operations, torch.split(order, sizes), strict=True):
-            if len(group):
-                images.index_copy_(0, group, operate(images.index_select(0, group), name, magnitude, fill))
+        _by_group(images, number, policy.operations, fill, happens)
+
+
+def _by_group(
+    images: Tensor,
+    number: Tensor,
+    operations: Sequence[tuple[str, float]],
+    fill: int,
+    happens: Tensor | None = None,
+) -> None:
+    """Do to each image the operation of its number (N,), where it happens; those of one operation at once."""
+    chosen = torch.arange(len(number)) if happens is None else happens.nonzero().flatten()
+    number = number[chosen]
+    order = chosen[number.argsort(stable=True)].to(images.device)
+    sizes = number.bincount(minlength=len(operations)).tolist()
+    for (name, magnitude), group in zip(operations, torch.split(order, sizes), strict=True):
+        if len(group) and name != "Identity":
+            images.index_copy_(0, group, operate(images.index_select(0, group), name, magnitude, fill))
+
+
+def jittered(images: Tensor, chance: Tensor, settings: Jitter) -> Tensor:
+    """Brightness, contrast and saturation of uint8 images (N, C, H, W), each by a factor of its own.
+
+    What torchvision's ColorJitter does, in this order for all images and rounded once.
+
+    Args:
+        images: grey or RGB.
+        chance: in [-1, 1), (N, 3); a factor is 1 + strength x chance.
+        settings: the strengths.
+    """
+    strengths = torch.tensor([settings.brightness, settings.contrast, settings.saturation])
+    factors = (1 + strengths * chance).to(images.device)[:, :, None, None, None].unbind(1)
+    found = (images.float() * factors[0]).clamp_(0, 255)
+    found = _grey(found).mean(dim=(2, 3), keepdim=True).lerp(found, factors[1]).clamp_(0, 255)
+    return _grey(found).lerp(found, factors[2]).clamp_(0, 255).round_().to(torch.uint8)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """Luminance by ITU-R 601-2, (N, 1, H, W), as torchvision and Pillow have it."""
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = images.unbind(1)
+    return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
+
+
+@cache
+def randaugment_space(magnitude: int, height: int, width: int) -> list[list[tuple[str, float]]]:
+    """RandAugment's operations as torchvision has them, each with its magnitude of both signs."""
+    from torchvision.transforms import RandAugment
+
+    space = RandAugment(magnitude=magnitude)._augmentation_space(MAGNITUDE_BINS, (height, width))
+    found = []
+    for name, (magnitudes, signed) in space.items():
+        value = float(magnitudes[magnitude]) if magnitudes.ndim else 0.0
+        found.append([(name, sign * value if signed else value) for sign in (-1, 1)])
+    return found
 
 
 def _cutout(images: Tensor, hole: Tensor, side: int) -> None:

@@ -6,6 +6,8 @@ Light on purpose: planning reads this; `longtail.acquire` does the reading of im
 from dataclasses import dataclass
 from hashlib import sha256
 
+from longtail.sources import Pictures
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -109,3 +111,12 @@ DATASETS = {
         ),
     )
 }
+
+
+def mean_and_std(
+    dataset: str, pictures: Pictures | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """By what images are normalised, per channel on the scale 0 to 1; `pictures` is of picture files."""
+    if pictures is not None:
+        return tuple(pictures.mean), tuple(pictures.std)
+    return DATASETS[dataset].mean, DATASETS[dataset].std

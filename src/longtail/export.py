@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import warnings
+from collections import deque
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from hashlib import sha256
@@ -26,7 +27,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from longtail import onnx_model, store
-from longtail.datasets import DATASETS
+from longtail.datasets import mean_and_std
 from longtail.device import set_up
 from longtail.errors import UserError
 from longtail.exported import Exported, assembled
@@ -37,6 +38,7 @@ from longtail.model_card import card, read_metrics
 from longtail.model_folder import CARD, DESCRIPTION, ONNX, WEIGHTS, Description
 from longtail.params import FeaturesSettings
 from longtail.parts import Part, read_part
+from longtail.picture_files import Images, evaluation_batch, in_batches
 from longtail.run import git_commit
 from longtail.settings import method_module
 from longtail.temperature import LARGEST, temperature
@@ -47,7 +49,6 @@ EXPORTED = Path("exported")
 TOLERANCE = {"float32": 1e-3, "bf16": 0.1}
 ONNX_TOLERANCE = 1e-3  # of a probability, onnxruntime against torch
 ONNX_IMAGES = 512  # of the test images, on which these two are compared
-BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ def assemble(run: Finished) -> tuple[Model, Part]:
         UserError: if it does not predict what the run predicted.
     """
     settings = FeaturesSettings.model_validate(run.records["features"]["settings"])
-    dataset = DATASETS[settings.dataset]
-    test = read_part(run.folders["split"], run.folders["acquire"], "test")
+    mean, std = mean_and_std(settings.dataset, settings.images)
+    test = read_part(run.folders["split"], run.folders["acquire"], "test", settings.images)
     classifier = load_file(run.folders["stage_two"] / "classifier.safetensors")
     predictions = load_file(run.folders["stage_two"] / "predictions.safetensors")
     tensors = {f"network.{name}": tensor for name, tensor in _backbone(run, settings).items()}
@@ -141,10 +142,11 @@ def assemble(run: Finished) -> tuple[Model, Part]:
         identity=run.records["stage_two"]["identity"],
         network=settings.network.resolved(),
         classes=[row["name"] for row in counts(run)],
-        channels=dataset.shape[0],
-        size=dataset.shape[1:],
-        mean=list(dataset.mean),
-        std=list(dataset.std),
+        channels=test.images.shape[1],
+        size=test.images.shape[2:],
+        crop=settings.images.center if settings.images else None,
+        mean=list(mean),
+        std=list(std),
         dimensions=classifier["weight"].shape[1],
         tukey=float(classifier["tukey"]),
         center="center" in classifier,
@@ -177,20 +179,20 @@ def _backbone(run: Finished, settings: FeaturesSettings) -> dict[str, Tensor]:
 def _after_views(run: Finished, settings: FeaturesSettings, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The network after the pass over the training images that moved its running statistics."""
     print(f"{run.name}: repeating the pass that moved batch normalisation", file=sys.stderr, flush=True)
-    dataset = DATASETS[settings.dataset]
-    training = read_part(run.folders["split"], run.folders["acquire"], "train")
+    training = read_part(run.folders["split"], run.folders["acquire"], "train", settings.images)
     network = method_module("networks", settings.network.name).build(
         settings.network.options, training.images.shape[1], len(counts(run))
     )
     network.load_state_dict(tensors)
     precision = run.records["features"]["facts"]["precision"]
-    extract = Extractor(network, dataset.mean, dataset.std, torch.device("cpu"), precision)
+    normal = mean_and_std(settings.dataset, settings.images)
+    extract = Extractor(network, *normal, torch.device("cpu"), precision)
     for number in range(max(1, settings.views)):
-        view(extract, training, number, settings)
+        deque(view(extract, training, number, settings), maxlen=0)  # for what it does to the network
     return dict(network.state_dict())
 
 
-def agreement(model: Exported, images: Tensor, logits: Tensor, precision: str) -> dict[str, Any]:
+def agreement(model: Exported, images: Images, logits: Tensor, precision: str) -> dict[str, Any]:
     """How far the model's logits are from the run's, on all test images.
 
     Returns:
@@ -198,7 +200,7 @@ def agreement(model: Exported, images: Tensor, logits: Tensor, precision: str) -
         predicted class), and the precision of the run.
     """
     with torch.inference_mode():
-        found = torch.cat([model(batch)[1] for batch in torch.split(images, BATCH)])
+        found = torch.cat([model(batch)[1] for batch in in_batches(images, evaluation_batch(images))])
     difference = float((found - logits).abs().max())
     return {
         "images": len(images),
@@ -262,7 +264,7 @@ def _fill(folder: Path, model: Model, test: Part) -> None:
     (folder / WEIGHTS).write_bytes(weights)
     module = assembled(model.description, model.tensors)
     # A batch of several: of one, torch.export takes the size for fixed.
-    graph = to_onnx(module, test.images[:2], model.description)
+    graph = to_onnx(module, in_batches(test.images[:2], 2)[0], model.description)
     (folder / ONNX).write_bytes(graph)
     checks = {**model.checks, "onnx": compare(graph, module, test.images[:ONNX_IMAGES])}
     if not checks["onnx"] <= ONNX_TOLERANCE:
@@ -320,12 +322,12 @@ def to_onnx(model: Exported, images: Tensor, description: Description) -> bytes:
     return content.getvalue()
 
 
-def compare(graph: bytes, model: Exported, images: Tensor) -> float:
+def compare(graph: bytes, model: Exported, images: Images) -> float:
     """Largest difference of a probability between onnxruntime and torch."""
     session = onnx_model.session(graph, "cpu")
     worst = 0.0
     with torch.inference_mode():
-        for batch in torch.split(images, BATCH):
+        for batch in in_batches(images, evaluation_batch(images)):
             found = torch.from_numpy(onnx_model.probabilities(session, batch.numpy()))
             worst = max(worst, float((found - model(batch)[0]).abs().max()))
     return worst

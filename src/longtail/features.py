@@ -13,23 +13,29 @@ its running statistics move on, and clean features are made with them afterwards
 validation and test images then depend on that pass, and a training image's also on the batch it was in.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from longtail.augmentation import augment, normalise
-from longtail.datasets import DATASETS
+from longtail.datasets import mean_and_std
 from longtail.device import describe, device, resolve_precision, set_up
 from longtail.errors import UserError
+from longtail.feature_file import Shapes, writing
 from longtail.job import Job
 from longtail.networks.cosine import CosineHead
 from longtail.params import FeaturesSettings
-from longtail.parts import Part, read_counts, read_part
+from longtail.parts import Part, read_counts, read_part, read_whole
+from longtail.picture_files import Images, evaluation_batch, in_batches
 from longtail.random import generator
 from longtail.settings import method_module
 
-EVALUATION_BATCH = 1000
+PARTS: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
 
 
 class Extractor:
@@ -55,17 +61,20 @@ class Extractor:
         self.head = network.get_submodule("head")
         self.mean, self.std, self.where, self.precision = mean, std, where, precision
 
-    def __call__(self, images: Tensor, batch_size: int = EVALUATION_BATCH) -> tuple[Tensor, Tensor]:
-        """Features (N, d) and logits (N, C), float32 on the CPU, of images uint8 (N, C, H, W), in batches."""
-        features, logits = [], []
-        with torch.inference_mode():
-            for batch in torch.split(images, batch_size):
+    def stream(self, images: Images, batch_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features (B, d) and logits (B, C), float32 on the CPU, of images uint8 (N, C, H, W), by batch."""
+        for batch in in_batches(images, batch_size or evaluation_batch(images)):
+            with torch.inference_mode():
                 inputs = normalise(batch.to(self.where), self.mean, self.std)
                 with torch.autocast(self.where.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                    found = self.network.features(inputs)  # type: ignore[operator]
-                features.append(found.float())
-                logits.append(self.head(features[-1]).float())
-        return torch.cat(features).cpu(), torch.cat(logits).cpu()
+                    found = self.network.features(inputs).float()  # type: ignore[operator]
+                logits = self.head(found).float()
+            yield found.cpu(), logits.cpu()
+
+    def __call__(self, images: Images, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
+        """Features (N, d) and logits (N, C) of all."""
+        features, logits = zip(*self.stream(images, batch_size), strict=True)
+        return torch.cat(features), torch.cat(logits)
 
     def batchnorm_train(self, training: bool) -> None:
         """Whether batch normalisation takes batch statistics and moves its own; nothing else is touched."""
@@ -79,9 +88,8 @@ def compute(job: Job) -> None:
     settings: FeaturesSettings = job.settings
     where = device()
     set_up(where)
-    dataset = DATASETS[settings.dataset]
     split, raw = job.inputs["split"], job.inputs["acquire"]
-    parts = {name: read_part(split, raw, name) for name in ("train", "validation", "test")}
+    parts = {name: read_part(split, raw, name, settings.images) for name in PARTS}
     training = parts["train"]
     module = method_module("networks", settings.network.name)
     channels, classes = training.images.shape[1], len(read_counts(split))
@@ -93,34 +101,50 @@ def compute(job: Job) -> None:
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: does not fit network {settings.network.name}: {reason}") from None
     precision = resolve_precision(settings.precision, where)
-    extract = Extractor(network, dataset.mean, dataset.std, where, precision)
+    extract = Extractor(network, *mean_and_std(settings.dataset, settings.images), where, precision)
+    head = _head(network)
+    dimensions = head["weight"].shape[1]
 
     made = max(1, settings.views)
     with job.progress(made + len(parts) + settings.whole, "pass") as progress:
         # Views come first: with `batchnorm: train` they move the statistics that clean features depend on.
-        found = []
-        for number in range(made):
-            found.append(view(extract, training, number, settings))
-            progress.to(number + 1, "views")
-        views = {
-            "features": torch.stack([features for features, _ in found]),
-            "logits": torch.stack([logits for _, logits in found]),
-            "labels": training.labels,
+        count = len(training.labels)
+        shapes: Shapes = {
+            "features": ((made, count, dimensions), torch.float32),
+            "logits": ((made, count, classes), torch.float32),
+            "labels": ((count,), torch.int64),
         }
-        save_file(views, job.folder / "views.safetensors")
+        with writing(job.folder / "views.safetensors", shapes) as views:
+            views.put("labels", 0, training.labels)
+            for number in range(made):
+                for first, features, logits in view(extract, training, number, settings):
+                    views.put("features", number * count + first, features)
+                    views.put("logits", number * count + first, logits)
+                progress.to(number + 1, "views")
         for number, (name, part) in enumerate(parts.items()):
-            save_file(_clean(extract, part, views), job.folder / f"{name}.safetensors")
+            count = len(part.labels)
+            shapes = {
+                "features": ((count, dimensions), torch.float32),
+                "logits": ((count, classes), torch.float32),
+                "labels": ((count,), torch.int64),
+                "samples": ((count,), torch.int64),
+            }
+            _write_clean(extract, part, job.folder / f"{name}.safetensors", shapes)
             progress.to(made + number + 1, name)
         if settings.whole:
-            complete = load_file(raw / "train.safetensors")
-            whole = {"features": extract(complete["images"])[0], "labels": complete["labels"]}
-            save_file(whole, job.folder / "whole.safetensors")
+            whole = read_whole(raw, settings.images)
+            count = len(whole.labels)
+            shapes = {
+                "features": ((count, dimensions), torch.float32),
+                "labels": ((count,), torch.int64),
+            }
+            _write_clean(extract, whole, job.folder / "whole.safetensors", shapes)
             progress.to(made + len(parts) + 1, "whole")
-    save_file(_head(network), job.folder / "head.safetensors")
+    save_file(head, job.folder / "head.safetensors")
     job.facts.update(
         device=describe(where),
         precision=precision,
-        dimensions=views["features"].shape[2],
+        dimensions=dimensions,
         views=made if settings.views else "clean",
         batchnorm=settings.batchnorm,
     )
@@ -128,31 +152,43 @@ def compute(job: Job) -> None:
 
 def view(
     extract: Extractor, training: Part, number: int, settings: FeaturesSettings
-) -> tuple[Tensor, Tensor]:
-    """Features (N, d) and logits (N, C) of one view of every training image, in the order of the images.
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Features (n, d) and logits (n, C) of one view of every training image, piece by piece.
 
     Clean images for `views: 0`, else each with the training augmentation.
+
+    Yields:
+        The place of the piece's first image in the order of the images, features and logits.
     """
     images = training.images.to(extract.where)
     if settings.views:
         images = augment(images, settings.augmentation, generator(settings.seed, "views", number))
     if settings.batchnorm == "eval":
-        return extract(images)
+        first = 0
+        for features, logits in extract.stream(images):
+            yield first, features, logits
+            first += len(features)
+        return
     order = torch.randperm(len(images), generator=generator(settings.seed, "views", "order", number))
     extract.batchnorm_train(True)
     features, logits = extract(images[order], settings.batch_size)
     extract.batchnorm_train(False)
     back = order.argsort()
-    return features[back], logits[back]
+    yield 0, features[back], logits[back]
 
 
-def _clean(extract: Extractor, part: Part, views: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Features of images as they are; a part without an image (a split may have no validation) is 0 rows."""
-    if len(part.labels):
-        features, logits = extract(part.images)
-    else:
-        features, logits = views["features"][0, :0], views["logits"][0, :0]
-    return {"features": features, "logits": logits, "labels": part.labels, "samples": part.samples}
+def _write_clean(extract: Extractor, part: Part, file: Path, shapes: Shapes) -> None:
+    """Features of images as they are, and what else `shapes` has; a split may have no validation image."""
+    with writing(file, shapes) as out:
+        for name, values in (("labels", part.labels), ("samples", part.samples)):
+            if name in shapes:
+                out.put(name, 0, values)
+        first = 0
+        for features, logits in extract.stream(part.images):
+            out.put("features", first, features)
+            if "logits" in shapes:
+                out.put("logits", first, logits)
+            first += len(features)
 
 
 def _head(network: nn.Module) -> dict[str, Tensor]:

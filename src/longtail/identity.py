@@ -1,8 +1,8 @@
 """Who a run is: a hash of its settings, of what it is built on and of the code that computes it.
 
 The code counts by its syntax tree: comments, docstrings and formatting do not matter, and neither do
-the modules that only order and report (`BESIDE`) nor the fields of settings classes, whose values
-are hashed already.
+the modules that only order and report (`BESIDE`), unless they are named, nor the fields of settings
+classes, whose values are hashed already.
 """
 
 import ast
@@ -27,6 +27,8 @@ BESIDE = frozenset(
         "identity",
         "job",
         "params",
+        "picture_files",  # named by the runs on picture files alone
+        "pictures",
         "plan",
         "progress",
         "publish",
@@ -88,11 +90,11 @@ def code_digest(modules: Iterable[str]) -> str:
 def closure(modules: Iterable[str]) -> dict[str, Path]:
     """The modules named and what they import inside the package, with their files."""
     found: dict[str, Path] = {}
-    waiting = list(modules)
+    waiting = list(named := tuple(modules))
     while waiting:
         name = waiting.pop()
         file = module_file(name)
-        if name in found or name in BESIDE or file is None:
+        if name in found or (name in BESIDE and name not in named) or file is None:
             continue
         found[name] = file
         if "." in name:

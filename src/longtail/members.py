@@ -116,6 +116,36 @@ def files(data: Files) -> manifest.Stats:
     return {path: _stat(root / path) for path in paths}
 
 
+def changed(dataset: str, data: Files) -> list[str]:
+    """Usable files that are not as they were checked, gone, or lead out of the root; all are looked at.
+
+    A file whose size and time this machine does not know is hashed, and known then.
+
+    Raises:
+        UserError: if the root is not there.
+    """
+    root = root_of(data)
+    home = root.resolve()
+    entries = [entry for entry in _entries(dataset, data) or [] if not entry.trouble]
+    if not entries:  # published lists may be used without a check
+        named = [path for rows in members(dataset, data).parts.values() for path, _ in rows]
+        return [path for path in named if not _within(root / path, home)]
+    now = {entry.path: _stat(root / entry.path) for entry in entries}
+    wrong = manifest.changed(dataset, root, entries, now)
+    wrong = wrong or [path for path in now if not _within(root / path, home)]
+    checked, stats = manifest.read_stats(dataset)
+    stats = stats if checked == str(home) else {}
+    unseen = [entry for entry in entries if entry.path not in stats]
+    wrong = wrong or [entry.path for entry in unseen if file_digest(root / entry.path) != entry.sha256]
+    if unseen and not wrong:
+        manifest.write_stats(dataset, root, stats | now)
+    return wrong
+
+
+def _within(path: Path, home: Path) -> bool:
+    return path.is_file() and path.resolve().is_relative_to(home)
+
+
 def root_of(data: Files) -> Path:
     """The folder that holds the pictures.
 

@@ -30,6 +30,8 @@ class Description(Settings):
     classes: list[str] = Field(min_length=1)
     channels: Literal[1, 3]
     size: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]  # height, width
+    # of a picture: side of the square in its middle that is seen / its shorter side; null: all is seen
+    crop: Annotated[float, Field(gt=0, le=1)] | None = None
     mean: list[float]  # per channel, of pixels / 255
     std: list[Positive]
     dimensions: int = Field(ge=1)  # of a feature

@@ -9,25 +9,89 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from longtail import store
+from longtail.errors import UserError
+from longtail.picture_files import Images, PictureFiles
+from longtail.sources import Pictures
+
 
 @dataclass(frozen=True)
 class Part:
     """Images uint8 (N, C, H, W), labels int64 (N,) and sample ids int64 (N,) of a part."""
 
-    images: Tensor
+    images: Images
     labels: Tensor
     samples: Tensor
 
+    def same_images_as(self, other: "Part") -> bool:
+        """Whether two parts are the same images, as validation and test are with `validation: test`."""
+        if isinstance(self.images, Tensor) and isinstance(other.images, Tensor):
+            return self.images.shape == other.images.shape and torch.equal(self.images, other.images)
+        if isinstance(self.images, Tensor) or isinstance(other.images, Tensor):
+            return False
+        return self.images.same_as(other.images)
 
-def read_part(split: Path, raw: Path, part: Literal["train", "validation", "test"]) -> Part:
-    """The images of one part of a split."""
+    def __getitem__(self, members: Tensor) -> "Part":
+        """Some of it, by indices."""
+        return Part(self.images[members], self.labels[members], self.samples[members])
+
+
+def read_part(
+    split: Path, raw: Path, part: Literal["train", "validation", "test"], look: Pictures | None = None
+) -> Part:
+    """The images of one part of a split; of picture files `look` says what is seen of them."""
     with (split / f"{part}.csv").open(newline="", encoding="utf-8") as file:
-        rows = [(int(row["sample"]), int(row["label"])) for row in csv.DictReader(file)]
-    samples, labels = torch.tensor(rows, dtype=torch.int64).reshape(-1, 2).unbind(1)
-    from_test = part == "test" or (part == "validation" and _validation_is_test(split))
-    with safe_open(raw / f"{'test' if from_test else 'train'}.safetensors", framework="pt") as tensors:
-        images = tensors.get_tensor("images")[samples]
-    return Part(images, labels.contiguous(), samples.contiguous())
+        rows = list(csv.DictReader(file))
+    numbers = [(int(row["sample"]), int(row["label"])) for row in rows]
+    samples, labels = torch.tensor(numbers, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    source = rows[0].get("source") if rows else None
+    if source is None:  # only a dataset's own validation images have a file, and a column, of their own
+        source = (
+            "test" if part == "test" or (part == "validation" and _validation_is_test(split)) else "train"
+        )
+    return Part(_images(raw, source, samples, look), labels.contiguous(), samples.contiguous())
+
+
+def read_whole(raw: Path, look: Pictures | None = None) -> Part:
+    """All training images that the dataset has, those that an imbalance leaves out included."""
+    with safe_open(raw / "train.safetensors", framework="pt") as tensors:
+        labels = tensors.get_tensor("labels")
+    samples = torch.arange(len(labels))
+    return Part(_images(raw, "train", samples, look), labels, samples)
+
+
+def _images(raw: Path, source: str, samples: Tensor, look: Pictures | None) -> Images:
+    with safe_open(raw / f"{source}.safetensors", framework="pt") as tensors:
+        if "images" in tensors.keys():  # noqa: SIM118 - it is no dictionary
+            images: Tensor = tensors.get_tensor("images")
+            return images[samples]
+        assert look is not None
+        names = unpacked(tensors.get_tensor("names"))
+    return PictureFiles(_root(raw), names, look, samples)
+
+
+def packed(names: list[str]) -> Tensor:
+    """Names of files as a tensor of bytes, uint8; none of them has a NUL."""
+    content = "\0".join(names).encode("utf-8", "surrogateescape")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(0).byte()
+
+
+def unpacked(content: Tensor) -> list[str]:
+    """The names again."""
+    text = content.numpy().tobytes().decode("utf-8", "surrogateescape")
+    return text.split("\0") if text else []
+
+
+def _root(raw: Path) -> Path:
+    """The folder of the pictures on this machine: as planned last, else as they were found."""
+    planned = store.PLANNED / "acquire" / f"{raw.name}.json"
+    found = store.read_plan("acquire", raw.name) if planned.is_file() else store.record(raw)
+    root = Path(found["settings"]["files"]["root"]).expanduser()
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: the pictures of {raw.name} are not there; set data.root to where they are now"
+        )
+    return root
 
 
 def _validation_is_test(split: Path) -> bool:

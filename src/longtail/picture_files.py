@@ -24,6 +24,7 @@ from longtail.sources import Pictures
 
 CPU = torch.device("cpu")
 AHEAD = 4  # batches that are decoded before they are asked for
+EVALUATED = 1 << 22  # pixels of a batch
 TASK = 8  # pictures a task of a thread
 
 Crop = Callable[[int, int, int], Box]  # row, width, height of a picture to the part of it that is seen
@@ -102,6 +103,19 @@ class PictureFiles:
             raise UserError(
                 f"{path}: {reason}; `longtail check-data` finds such files, data.broken: skip leaves them out"
             ) from None
+
+
+Images = Tensor | PictureFiles  # uint8 (N, C, H, W)
+
+
+def in_batches(images: Images, size: int) -> Sequence[Tensor]:
+    """The images in batches of a size, the last of which may be smaller."""
+    return torch.split(images, size) if isinstance(images, Tensor) else images.split(size)
+
+
+def evaluation_batch(images: Images) -> int:
+    """Images a batch where nothing is learnt: 1,000 small ones, as many as memory holds of large ones."""
+    return max(1, min(1000, EVALUATED // (images.shape[2] * images.shape[3])))
 
 
 class Batches(Sequence[Tensor]):

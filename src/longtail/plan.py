@@ -43,6 +43,7 @@ from longtail.tables import check
 
 STEPS = ("acquire", "split", "stage_one", "features", "stage_two")
 RAW = "data/raw"
+DECODING = ("longtail.picture_files", "longtail.pictures")  # what runs on picture files are computed by too
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,8 +298,8 @@ class _Phase(NamedTuple):
 class _Planner:
     """Builds runs so that equal ones are one, and different ones never share a name."""
 
-    def __init__(self, plan: Plan, root: Path) -> None:
-        self.plan, self.root = plan, root
+    def __init__(self, plan: Plan, root: Path, decoding: tuple[str, ...] = ()) -> None:
+        self.plan, self.root, self.decoding = plan, root, decoding
         self.texts = Texts(hashed=True)
         self.by_identity: dict[str, Run] = {}
         self.codes: dict[tuple[str, ...], str] = {}
@@ -317,7 +318,8 @@ class _Planner:
                 methods += [("retention", phase.retention)] if phase.retention else []
                 modules = dict.fromkeys(f"longtail.{kind}.{method.name}" for kind, method in methods)
                 suffix = "" if number == len(recipe.then) else f".{phase.name}"
-                found.append(_Phase(recipe.until(number), suffix, ("longtail.stage_one", *modules)))
+                step = ("longtail.stage_one", *self.decoding, *modules)
+                found.append(_Phase(recipe.until(number), suffix, step))
             self.recipes[id(recipe)] = recipe, found
         return self.recipes[id(recipe)][1]
 
@@ -383,7 +385,7 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
         raise UserError(f"{source}: tables.report: results/report.html is the workflow's report; rename it")
     results = f"results/{name}" if name else "results"
     result = Plan(name, results, f"{results}/splits" if name else "data/splits", str(source))
-    planner = _Planner(result, root)
+    planner = _Planner(result, root, DECODING if _pictures(params) else ())
     raw = planner.acquire(_acquired(params))
     for part in (params, *expanded(params)):
         _publish(planner, part, raw)
@@ -528,7 +530,7 @@ def _features(
         seed=seed,
         precision=params.precision,
     )
-    modules = ("longtail.features", f"longtail.networks.{recipe.network.name}")
+    modules = ("longtail.features", *planner.decoding, f"longtail.networks.{recipe.network.name}")
     return planner.add("features", label, settings, (*split.inputs, split, stage_one), modules)
 
 

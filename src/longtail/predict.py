@@ -21,7 +21,8 @@ from tqdm import tqdm
 from longtail import onnx_model
 from longtail.errors import UserError
 from longtail.model_folder import ONNX, Description, opened, read
-from longtail.pictures import NotAPicture, listed, pixels
+from longtail.picture_names import listed
+from longtail.pictures import NotAPicture, center, pixels, square
 
 BATCH = 100  # pictures in memory at a time
 
@@ -120,7 +121,7 @@ def _predictions(
                 try:
                     if trouble:
                         raise NotAPicture(trouble)
-                    yield file, pixels(file, description.channels, description.size)
+                    yield file, _seen(file, description)
                 except NotAPicture as reason:
                     left_out.append(file)
                     bar.clear()
@@ -135,6 +136,14 @@ def _predictions(
             for (file, _), row in zip(batch, found.astype(np.float64), strict=True):
                 best = np.argsort(-row, kind="stable")[:top].tolist()
                 yield Prediction(file, [(c, description.classes[c], float(row[c])) for c in best])
+
+
+def _seen(file: str, description: Description) -> NDArray[np.uint8]:
+    """A picture as the model was evaluated on pictures, uint8 (C, H, W)."""
+    if description.crop is None:
+        return pixels(file, description.channels, description.size)
+    seen = square(file, description.channels, description.size[0], center(description.crop))
+    return np.ascontiguousarray(seen.transpose(2, 0, 1))
 
 
 def shown(text: str) -> str:

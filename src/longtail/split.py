@@ -1,7 +1,8 @@
 """Who is in which part: the long-tailed training set, the validation images, the test images.
 
 Writes a file a part (sample id, label) and counts.csv. A sample id is the index of an image in the
-official order of train.safetensors, or of test.safetensors for the test part and `validation: test`.
+official order of train.safetensors, or of test.safetensors for the test part and `validation: test`, or of
+validation.safetensors for `validation: official`.
 """
 
 import csv
@@ -28,7 +29,13 @@ def compute(job: Job) -> None:
     settings: SplitSettings = job.settings
     raw = job.inputs["acquire"]
     names = json.loads((raw / "classes.json").read_text("utf-8"))
-    labels = {part: _labels(raw / f"{part}.safetensors") for part in ("train", "test")}
+    source = settings.validation.source
+    if source == "official" and not (raw / "validation.safetensors").is_file():
+        raise UserError(
+            f"validation: official: {settings.dataset} has no validation images of its own; use holdout"
+        )
+    own = ("validation",) if source == "official" else ()
+    labels = {part: _labels(raw / f"{part}.safetensors") for part in ("train", "test", *own)}
     if empty := sorted(set(range(len(names))) - set(labels["train"].tolist())):
         raise UserError(
             f"{settings.dataset}: no training image of {', '.join(names[label] for label in empty)}; "
@@ -36,12 +43,13 @@ def compute(job: Job) -> None:
         )
     parts = split(labels["train"], len(names), settings)
     test = np.arange(len(labels["test"]))
-    from_test = settings.validation.source == "test"
-    validation = test if from_test else parts.validation
-    validation_labels = labels["test" if from_test else "train"][validation]
+    among = {"test": "test", "official": "validation"}.get(source, "train")
+    validation = parts.validation if among == "train" else np.arange(len(labels[among]))
+    validation_labels = labels[among][validation]
     train_labels = labels["train"][parts.train]
     _write_part(job.folder / "train.csv", parts.train, train_labels)
-    _write_part(job.folder / "validation.csv", validation, validation_labels)
+    # Sample ids of `official` count in a file of their own, which a column says.
+    _write_part(job.folder / "validation.csv", validation, validation_labels, *own)
     _write_part(job.folder / "test.csv", test, labels["test"])
     table = {
         "train": np.bincount(train_labels, minlength=len(names)),
@@ -56,7 +64,7 @@ def compute(job: Job) -> None:
             for label, name in enumerate(names)
         )
     # Selection scores leave these classes out. A held-out share differs from class to class by its nature.
-    enough = 1 if settings.validation.source == "holdout" else table["validation"].max()
+    enough = 1 if source == "holdout" else table["validation"].max()
     job.facts.update(
         totals={part: int(column.sum()) for part, column in table.items()},
         without_validation=[names[c] for c in np.flatnonzero(table["validation"] < enough)],
@@ -128,8 +136,9 @@ def _labels(file: Path) -> Indices:
     return found
 
 
-def _write_part(file: Path, samples: Iterable[int], labels: Iterable[int]) -> None:
+def _write_part(file: Path, samples: Iterable[int], labels: Iterable[int], *source: str) -> None:
     with file.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["sample", "label"])
-        writer.writerows((int(sample), int(label)) for sample, label in zip(samples, labels, strict=True))
+        writer.writerow(["sample", "label", *("source" for _ in source)])
+        pairs = zip(samples, labels, strict=True)
+        writer.writerows((int(sample), int(label), *source) for sample, label in pairs)

@@ -15,20 +15,21 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from longtail.augmentation import augment, normalise
-from longtail.datasets import DATASETS
+from longtail.datasets import mean_and_std
 from longtail.device import describe, device, resolve_precision, set_up
 from longtail.errors import UserError
 from longtail.evaluation import metrics
 from longtail.job import Job
 from longtail.params import PhaseSettings, Recipe, StageOneSettings
 from longtail.parts import Part, read_counts, read_part
+from longtail.picture_files import Images
 from longtail.random import generator
 from longtail.settings import method_module
 from longtail.stage_one.curves import Curves
@@ -46,6 +47,7 @@ from longtail.stage_one.loop import (
 from longtail.stage_one.scope import Scope, choose_bank, scope, write_bank
 from longtail.stage_one.step import Supervised
 
+PARTS: tuple[Literal["test", "validation"], ...] = ("test", "validation")  # that it is measured on
 _SEEDING = threading.Lock()  # the global generator is one for all threads
 
 
@@ -107,14 +109,14 @@ class Training:
 
     def __init__(self, job: Job) -> None:
         settings: StageOneSettings = job.settings
-        dataset = DATASETS[settings.dataset]
+        mean, std = mean_and_std(settings.dataset, settings.images)
         where = device()
         set_up(where)
         split, raw = job.inputs["split"], job.inputs["acquire"]
-        training = read_part(split, raw, "train")
+        training = read_part(split, raw, "train", settings.images)
 
         def prepare(images: Tensor) -> Tensor:
-            return normalise(images, dataset.mean, dataset.std)
+            return normalise(images, mean, std)
 
         recipe, phase = settings.recipe, settings.recipe.phases[-1]
         self.job, self._settings, self._where = job, settings, where
@@ -127,13 +129,14 @@ class Training:
         self._before.load(network)
         network = network.to(where).to(memory_format=torch.channels_last)
 
-        def features(images: Tensor) -> Tensor:
+        def features(images: Images) -> Tensor:
             of: Any = network.features
             return predict(network, images, prepare, where, self._precision, of)
 
         self._training = training
         self._bank = choose_bank(phase, self._scope.left_out, training, features, settings.seed)
-        own = _chosen(training, self._scope.members(training.labels, self._bank))
+        members = self._scope.members(training.labels, self._bank)
+        own = training if len(members) == len(training.labels) else training[members]
         counts = self._class_counts
         if not bool(self._scope.own.all()):
             # a class of which this phase sees no image, not even an exemplar, counts as one
@@ -142,7 +145,7 @@ class Training:
         self._network = network
         observers = _observers(recipe, self._class_counts)
         self._phase = _phase(settings, own, counts, observers, self._scope, prepare, where)
-        parts = {part: read_part(split, raw, part) for part in ("test", "validation")}
+        parts: dict[str, Part] = {part: read_part(split, raw, part, settings.images) for part in PARTS}
         self._evaluation = Evaluation(self._network, parts, prepare, where, self._precision, self._scope.seen)
         self._state = State()
         job.facts.update(
@@ -232,12 +235,6 @@ def _among(found: dict[str, tuple[Tensor, Tensor]], classes: Tensor) -> dict[str
         right = logits[own].masked_fill(~classes, -torch.inf).argmax(dim=1) == labels[own]
         result[part] = float(right.double().mean()) if len(right) else None
     return result
-
-
-def _chosen(part: Part, members: Tensor) -> Part:
-    if len(members) == len(part.labels):
-        return part
-    return Part(part.images[members], part.labels[members], part.samples[members])
 
 
 def _modules(network: nn.Module, phase: PhaseSettings, class_counts: Tensor) -> nn.ModuleDict:

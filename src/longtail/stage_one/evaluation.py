@@ -6,14 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from longtail.parts import Part
+from longtail.picture_files import Images, evaluation_batch, in_batches
 from longtail.stage_one.loop import autocast
-
-EVALUATION_BATCH = 1000
 
 
 def predict(
     network: nn.Module,
-    images: Tensor,
+    images: Images,
     prepare: Callable[[Tensor], Tensor],
     where: torch.device,
     precision: str,
@@ -27,7 +26,7 @@ def predict(
     of = of or network
     found = []
     with torch.no_grad(), autocast(where, precision):
-        for batch in torch.split(images, EVALUATION_BATCH):
+        for batch in in_batches(images, evaluation_batch(images)):
             found.append(of(prepare(batch.to(where))).float())
     return torch.cat(found).cpu()
 
@@ -56,14 +55,15 @@ class Evaluation:
         """Columns of the history: the share of right images, of each part that has images."""
         self._logits = {}
         for name, part in self._parts.items():
-            twin = next((other for other in self._logits if _same(self._parts[other], part)), None)
+            twins = (other for other in self._logits if part.same_images_as(self._parts[other]))
+            twin = next(twins, None)
             self._logits[name] = self._logits[twin] if twin else self._predict(part.images)
         return {
             f"{name}_accuracy": float((logits.argmax(dim=1) == self._parts[name].labels).double().mean())
             for name, logits in self._logits.items()
         }
 
-    def _predict(self, images: Tensor) -> Tensor:
+    def _predict(self, images: Images) -> Tensor:
         logits = predict(self._network, images, self._prepare, self._where, self._precision)
         logits[:, self._unseen] = -torch.inf
         return logits
@@ -73,8 +73,3 @@ class Evaluation:
         if not self._logits:
             self.accuracies()
         return {name: (logits, self._parts[name].labels) for name, logits in self._logits.items()}
-
-
-def _same(one: Part, other: Part) -> bool:
-    """Whether two parts are the same images, as validation and test are with `validation: test`."""
-    return one.images.shape == other.images.shape and torch.equal(one.images, other.images)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from longtail.errors import UserError
 from longtail.params import Optimiser
+from longtail.picture_files import Images, in_batches
 from longtail.random import generator
 from longtail.schedules import LearningRate, Length
 from longtail.stage_one import checkpoint
@@ -58,7 +59,7 @@ class Observer(Protocol):
 
 
 Sampler = Callable[[Tensor, torch.Generator, float], Tensor]
-Augment = Callable[[Tensor, torch.Generator], Tensor]
+Augment = Callable[[Images, torch.Generator], Images]
 Transform = Callable[[Batch, torch.Generator], Batch]
 
 
@@ -68,7 +69,7 @@ class Phase:
 
     Attributes:
         name: as history.csv has it.
-        images: the training images, uint8 (N, C, H, W), on the device.
+        images: the training images, uint8 (N, C, H, W), on the device, or files that are decoded onto it.
         labels: their classes, int64 (N,), on the CPU.
         samplers: which images an epoch consists of: (labels, generator, progress) -> N indices; each
             sampler makes one batch of every step.
@@ -90,7 +91,7 @@ class Phase:
     """
 
     name: str
-    images: Tensor
+    images: Images
     labels: Tensor
     samplers: Sequence[Sampler]
     augment: Augment
@@ -271,7 +272,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
         chosen = chosen[: len(steps) * size]
         images = phase.augment(phase.images[chosen.to(device)], generator(seed, "augment", *key, number))
         labels = phase.labels[chosen].to(device)
-        streams.append((torch.split(images, size), torch.split(labels, size)))
+        streams.append((in_batches(images, size), torch.split(labels, size)))
     mixing = generator(seed, "transform", *key)
 
     # Moved once an epoch: a copy to the device in the step loop would make the host wait.

@@ -16,6 +16,7 @@ from longtail.data_rich import rich_classes
 from longtail.errors import UserError
 from longtail.params import PhaseSettings, Recipe
 from longtail.parts import Part
+from longtail.picture_files import Images
 from longtail.random import generator
 from longtail.settings import method_module
 
@@ -78,7 +79,7 @@ def choose_bank(
     phase: PhaseSettings,
     left_out: Tensor,
     training: Part,
-    features: Callable[[Tensor], Tensor],
+    features: Callable[[Images], Tensor],
     seed: int,
 ) -> Tensor:
     """The exemplars of a phase: indices of training images, by class and then by rank; none without a bank.
