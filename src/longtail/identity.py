@@ -34,6 +34,7 @@ BESIDE = frozenset(
         "publish",
         "run",
         "settings",
+        "sources",
         "store",
     )
 )
