@@ -96,19 +96,20 @@ def runs_at_once(missing: int) -> int:
 
 
 @contextmanager
-def lease(devices: Sequence[str] | None = None) -> Iterator[str | None]:
-    """Hold one free GPU for the length of the block, so that two runs never share one.
+def lease(devices: Sequence[str] | None = None, count: int = 1) -> Iterator[str | None]:
+    """Hold free GPUs for the length of the block, so that two runs never share one.
 
-    Takes the first device whose lock file is free, waits while there is none, and sets
-    CUDA_VISIBLE_DEVICES to it; must come before torch touches CUDA. The kernel frees the lock when the
+    Takes the first devices whose lock files are free, waits while there are too few, and sets
+    CUDA_VISIBLE_DEVICES to them; must come before torch touches CUDA. The kernel frees the locks when the
     process dies, however it dies. Without a GPU, and under Slurm, which has given the job its own, it
     does nothing.
 
     Args:
         devices: names as CUDA_VISIBLE_DEVICES takes them; by default the ones that the user may see.
+        count: how many; all where there are fewer.
 
     Yields:
-        The device's name, or None where nothing was leased.
+        The devices' names, with commas between them, or None where nothing was leased.
     """
     if "SLURM_JOB_ID" in os.environ:
         yield None
@@ -117,7 +118,8 @@ def lease(devices: Sequence[str] | None = None) -> Iterator[str | None]:
     if not names:
         yield None
         return
-    name, lock = _wait_for_one(names, _lock_folder())
+    locks = _wait_for(min(count, len(names)), names, _lock_folder())
+    name = ",".join(locks)
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     os.environ["CUDA_VISIBLE_DEVICES"] = name
     try:
@@ -127,13 +129,15 @@ def lease(devices: Sequence[str] | None = None) -> Iterator[str | None]:
             del os.environ["CUDA_VISIBLE_DEVICES"]
         else:
             os.environ["CUDA_VISIBLE_DEVICES"] = before
-        os.close(lock)
+        for lock in locks.values():
+            os.close(lock)
 
 
-def _wait_for_one(names: list[str], folder: Path) -> tuple[str, int]:
-    """Lock the first free device; its name and the open lock file."""
+def _wait_for(count: int, names: list[str], folder: Path) -> dict[str, int]:
+    """Lock the first free devices; their names and open lock files. None is held while too few are free."""
     said = False
     while True:
+        held: dict[str, int] = {}
         for name in names:
             lock = os.open(folder / re.sub(r"[^\w.-]", "_", name), os.O_RDWR | os.O_CREAT, 0o600)
             try:
@@ -141,7 +145,11 @@ def _wait_for_one(names: list[str], folder: Path) -> tuple[str, int]:
             except BlockingIOError:
                 os.close(lock)
             else:
-                return name, lock
+                held[name] = lock
+                if len(held) == count:
+                    return held
+        for lock in held.values():
+            os.close(lock)
         if not said:
             print(f"waiting for a free GPU ({len(names)} in use)", file=sys.stderr, flush=True)
             said = True

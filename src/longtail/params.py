@@ -308,12 +308,35 @@ class Training(Settings):
     augmentation: Augmentation = Augmentation()
     transforms: Transforms = Field([])  # of batches: mixup, remix
     batch_size: int = Field(128, ge=2)
+    # parts of a batch, each normalised by its own statistics: on so many devices, or one after the other
+    # where memory holds no whole batch (gradient accumulation)
+    shards: Annotated[int, Neutral(1)] = Field(1, ge=1)
+    devices: int = Field(1, ge=1)  # at most, for one run; they share the shards, and change no result
     schedule: Length = Length(epochs=200)
     learning_rate: LearningRate = LearningRate(peak=0.1, warmup=5)
     optimiser: Optimiser = Optimiser()
     progress: Literal["epoch", "step"] = "epoch"  # how often the t of gamma(t) moves
     evaluate_every: int = Field(20, ge=0)  # epochs; 0: after the last one only
     observers: Annotated[list[Observer], Neutral([])] = Field([])  # what is measured on the way: gradients
+
+    def kept(self, hashed: bool = False) -> dict[str, Any]:
+        """All keys but, in the identity, where a run is computed."""
+        found = super().kept(hashed)
+        if hashed:
+            del found["devices"]
+        return found
+
+    @model_validator(mode="after")
+    def _devices_share_the_shards(self) -> "Training":
+        if self.shards % self.devices:
+            raise ValueError(
+                f"devices {self.devices} cannot share {self.shards} shards; e.g. shards: {self.devices}"
+            )
+        if self.batch_size < 2 * self.shards:
+            raise ValueError(f"shards {self.shards} of a batch of {self.batch_size} leave one image to some")
+        if self.observers and self.shards > 1:
+            raise ValueError("observers measure the loss of a whole batch; they need shards: 1")
+        return self
 
     @model_validator(mode="after")
     def _observers_are_told_apart(self) -> "Training":

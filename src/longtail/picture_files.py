@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +85,12 @@ class PictureFiles:
         """Whether they are the same files in the same order."""
         return (self.root, self.names) == (other.root, other.names) and torch.equal(self.rows, other.rows)
 
-    def split(self, size: int) -> "Batches":
-        """Batches of a size; the last may be smaller."""
-        return Batches(self, size)
+    def split(self, sizes: int | Sequence[int]) -> "Batches":
+        """Batches of a size, of which the last may be smaller, or of these sizes."""
+        if isinstance(sizes, int):
+            whole, rest = divmod(len(self), sizes)
+            sizes = [sizes] * whole + [rest] * (rest > 0)
+        return Batches(self, sizes)
 
     def decoded(self, row: int, place: int) -> NDArray[np.uint8]:
         """One picture, (S, S, C).
@@ -108,9 +112,9 @@ class PictureFiles:
 Images = Tensor | PictureFiles  # uint8 (N, C, H, W)
 
 
-def in_batches(images: Images, size: int) -> Sequence[Tensor]:
-    """The images in batches of a size, the last of which may be smaller."""
-    return torch.split(images, size) if isinstance(images, Tensor) else images.split(size)
+def in_batches(images: Images, sizes: int | list[int]) -> Sequence[Tensor]:
+    """The images in batches of a size, of which the last may be smaller, or of these sizes."""
+    return torch.split(images, sizes) if isinstance(images, Tensor) else images.split(sizes)
 
 
 def evaluation_batch(images: Images) -> int:
@@ -121,13 +125,15 @@ def evaluation_batch(images: Images) -> int:
 class Batches(Sequence[Tensor]):
     """Batches of picture files: decoded ahead where they are asked for in order, any other alone."""
 
-    def __init__(self, files: PictureFiles, size: int) -> None:
-        self._files, self._size = files, size
+    def __init__(self, files: PictureFiles, sizes: Sequence[int]) -> None:
+        self._files = files
+        ends = list(accumulate(sizes, initial=0))
+        self._parts = [slice(*edges) for edges in pairwise(ends)]
         self._waiting: dict[int, tuple[Tensor, list[Future[None]]]] = {}
         self._next = 0
 
     def __len__(self) -> int:
-        return -(-len(self._files) // self._size)
+        return len(self._parts)
 
     def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
         if not 0 <= index < len(self):
@@ -149,14 +155,13 @@ class Batches(Sequence[Tensor]):
         return files.finish(batch, self._places(index)) if files.finish else batch
 
     def _places(self, index: int) -> Tensor:
-        part = slice(index * self._size, (index + 1) * self._size)
         drawn = self._files.drawn
-        return self._files.rows[part] if drawn is None else drawn[part]
+        return (self._files.rows if drawn is None else drawn)[self._parts[index]]
 
     def _begun(self, index: int) -> tuple[Tensor, list[Future[None]]]:
         """A batch (B, S, S, C) that threads are filling, and their tasks."""
         files = self._files
-        rows = files.rows[index * self._size : (index + 1) * self._size].tolist()
+        rows = files.rows[self._parts[index]].tolist()
         places = self._places(index).tolist()
         _, channels, side, _ = files.shape
         pinned = files.device.type == "cuda"  # so that the copy to the device waits for nothing

@@ -270,8 +270,7 @@ class Plan:
             there = _names(folder / step)
             for run in self.runs(step).values():
                 name = f"{run.name}.json"
-                # a dataset's name does not say where the files lie, or whether to download them
-                if step == "acquire" or name not in there:
+                if name not in there or _says_more(run):
                     write_text(folder / step / name, run.planned(texts))
         for item in self.published():
             told = folder / item.kind / f"{item.name}-{item.identity[:16]}.json"
@@ -280,6 +279,16 @@ class Plan:
         layers = folder / "layers" / f"{self.digest}.json"
         if not layers.exists():
             write_json(layers, self._listing(), indent=None)
+
+
+def _says_more(run: Run) -> bool:
+    """Whether a run's name is silent about something that its command is told.
+
+    A dataset's name does not say where its files lie, a training's not on how many devices it runs.
+    """
+    settings = run.settings
+    sharded = isinstance(settings, StageOneSettings) and settings.recipe.shards > 1
+    return run.step == "acquire" or sharded
 
 
 def _names(folder: Path) -> set[str]:

@@ -86,9 +86,10 @@ def execute(step: str, name: str, into: str | None = None) -> None:
                 if step in USES_DEVICE:
                     from longtail.device import lease, runs_at_once
 
-                    if step == "stage_one":
+                    devices = planned["settings"].get("recipe", {}).get("devices", 1)
+                    if step == "stage_one" and devices == 1:
                         at_once = runs_at_once(1 + sum(1 for _ in companions(step, name)))
-                    device.enter_context(lease())
+                    device.enter_context(lease(count=devices))
                 finished = compute(planned) if at_once == 1 else compute_together(planned, at_once)
             if finished.name != name:  # the same run under another entry's name
                 finished = store.keep(_copy(finished, step, name), step, name)

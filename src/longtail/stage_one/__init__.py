@@ -13,6 +13,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,7 @@ from longtail.settings import method_module
 from longtail.stage_one.curves import Curves
 from longtail.stage_one.evaluation import Evaluation, predict
 from longtail.stage_one.history import read_history, write_history
+from longtail.stage_one.launch import processes, together
 from longtail.stage_one.loop import (
     Observer,
     Phase,
@@ -46,6 +48,7 @@ from longtail.stage_one.loop import (
 )
 from longtail.stage_one.scope import Scope, choose_bank, scope, write_bank
 from longtail.stage_one.step import Supervised
+from longtail.stage_one.team import team
 
 PARTS: tuple[Literal["test", "validation"], ...] = ("test", "validation")  # that it is measured on
 _SEEDING = threading.Lock()  # the global generator is one for all threads
@@ -53,9 +56,21 @@ _SEEDING = threading.Lock()  # the global generator is one for all threads
 
 def compute(job: Job) -> None:
     """Train the recipe of `job.settings` and write the model, its history and its metrics."""
+    if (number := processes(job.settings)) > 1:
+        together(job, number)
+        return
     (error,) = compute_together([job])
     if error:
         raise error
+
+
+def train_together(job: Job) -> None:
+    """Train as one process of several, of which the first one writes."""
+    training = Training(job)
+    training.run()
+    if team().leads:
+        training.write()
+    job.facts.update(processes=team().size)
 
 
 def compute_together(jobs: Sequence[Job]) -> list[Exception | None]:
@@ -157,17 +172,22 @@ class Training:
             **({"exemplars": len(self._bank)} if phase.bank else {}),
         )
         size = f"{job.facts['parameters']:,} parameters"
-        print(f"{job.run}: {size}, {self._precision} on {describe(where)}", file=sys.stderr, flush=True)
+        at = describe(where) if team().size == 1 else f"{team().size} x {describe(where)}"
+        if team().leads:
+            print(f"{job.run}: {size}, {self._precision} on {at}", file=sys.stderr, flush=True)
 
     def run(self) -> None:
         """Train to the end."""
         job, where, past = self.job, self._where, self._before.history
-        curves = Curves(job.folder / "live")
-        with job.progress(job.facts["epochs"], "epoch") as progress:
+        leads = team().leads
+        with ExitStack() as stack:
+            curves = Curves(job.folder / "live") if leads else None
+            progress = stack.enter_context(job.progress(job.facts["epochs"], "epoch")) if leads else None
 
             def report(row: Row, state: State) -> None:
-                curves.add(row, len(state.history))
-                progress.to(len(state.history) - len(past), f"loss {row['train_loss']:.3f}")
+                if curves and progress:
+                    curves.add(row, len(state.history))
+                    progress.to(len(state.history) - len(past), f"loss {row['train_loss']:.3f}")
 
             self._state = train(
                 self._phase,
@@ -310,6 +330,7 @@ def _phase(
         progress=recipe.progress,
         begin=begin,
         observers=observers,
+        shards=recipe.shards,
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from longtail.parts import Part
 from longtail.picture_files import Images, evaluation_batch, in_batches
 from longtail.stage_one.loop import autocast
+from longtail.stage_one.team import team
 
 
 def predict(
@@ -29,6 +30,12 @@ def predict(
         for batch in in_batches(images, evaluation_batch(images)):
             found.append(of(prepare(batch.to(where))).float())
     return torch.cat(found).cpu()
+
+
+def _share(count: int) -> slice:
+    """Which of a number of images this process looks at."""
+    own = team().own(count)
+    return slice(own.start, own.stop)
 
 
 class Evaluation:
@@ -64,7 +71,9 @@ class Evaluation:
         }
 
     def _predict(self, images: Images) -> Tensor:
-        logits = predict(self._network, images, self._prepare, self._where, self._precision)
+        own = images[_share(len(images))]
+        logits = predict(self._network, own, self._prepare, self._where, self._precision)
+        logits = team().joined(logits)
         logits[:, self._unseen] = -torch.inf
         return logits
 

@@ -11,7 +11,7 @@ and three counters, and a training that was killed goes on to bit-identical resu
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from longtail.random import generator
 from longtail.schedules import LearningRate, Length
 from longtail.stage_one import checkpoint
 from longtail.stage_one.graph import Batch, Replayed, Work, own_stream
+from longtail.stage_one.team import Statistics, Team, shards, team
 
 Row = dict[str, Any]
 
@@ -86,6 +87,8 @@ class Phase:
         begin: prepares the modules, e.g. which of them learn; asked before the phase begins, and again where
             a killed training goes on in it, when its second argument is False.
         observers: what is measured at the beginning of every epoch.
+        shards: into how many parts a batch is cut, which go through the network one by one or in several
+            processes.
         capturable: whether a GPU may record a step once and replay it; not where its course depends on the
             values of tensors.
     """
@@ -105,6 +108,7 @@ class Phase:
     progress: Literal["epoch", "step"]
     begin: Callable[[nn.ModuleDict, bool], None] | None = None
     observers: Sequence[Observer] = ()
+    shards: int = 1
     capturable: bool = True
 
     @property
@@ -191,7 +195,7 @@ def train(
     Raises:
         UserError: if the loss stops being a finite number.
     """
-    device = phase.images.device
+    device, together = phase.images.device, team()
     found = _resume(path, modules, environment) if path else None
     state, momentum = found if found else (State(history=list(history)), {})
     for number, row in enumerate(state.history, 1):
@@ -203,7 +207,7 @@ def train(
         if phase.begin:
             phase.begin(modules, state.epoch == 0)
         optimiser, rate = _optimiser(phase, modules, momentum)
-        steps = Steps(phase, modules, optimiser, rate, precision)
+        steps = Steps(phase, modules, optimiser, rate, precision, together)
         while state.epoch < phase.epochs:
             row = _epoch(steps, seed, state)
             state.epoch += 1
@@ -212,7 +216,7 @@ def train(
                 modules.eval()
                 row |= evaluate()
             state.history.append(row)
-            if path and (time.monotonic() - written >= patience or last):
+            if path and together.leads and (time.monotonic() - written >= patience or last):
                 _checkpoint(path, modules, optimiser, state, environment)
                 written = time.monotonic()
             if report:
@@ -234,14 +238,45 @@ class Steps:
         optimiser: torch.optim.Optimizer,
         rate: Tensor,
         precision: str,
+        together: Team = Team(),  # noqa: B008 - it is frozen
     ) -> None:
-        self.phase, self.modules, self.rate = phase, modules, rate
+        self.phase, self.modules, self.rate, self.team = phase, modules, rate, together
         self._optimiser, self._precision, self._device = optimiser, precision, phase.images.device
         self.loss = torch.zeros((), dtype=torch.float64, device=self._device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self._device)
+        self._reached: list[nn.Parameter] = []  # by the gradient of the last shard
         self.take: Work = self._take
-        if self._device.type == "cuda" and phase.capturable:
+        if self._device.type == "cuda" and phase.capturable and self.whole:
             self.take = Replayed(self._take)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a batch goes through the network as one, in this process."""
+        return self.phase.shards == 1 and self.team.size == 1
+
+    def take_shards(self, shards: Iterable[tuple[Sequence[Batch], float]], progress: Tensor) -> None:
+        """One step of a batch that is cut up: batches and share of it of each shard of this process."""
+        self._optimiser.zero_grad(set_to_none=True)
+        statistics = Statistics(self.modules, self.team)
+        for batches, share in shards:
+            statistics.begin()
+            outcome = self.outcome(batches, progress)
+            (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
+            statistics.end()
+            self.loss += outcome.loss.detach() * len(batches[0].labels)
+            self.correct += outcome.correct
+        statistics.average()
+        learning = [parameter for group in self._optimiser.param_groups for parameter in group["params"]]
+        reached = [parameter for parameter in learning if parameter.grad is not None]
+        if reached:
+            self._reached = reached
+        for parameter in self._reached or learning:
+            if parameter.grad is None:  # this process has no shard of a small last batch
+                parameter.grad = torch.zeros_like(parameter)
+        self.team.add(
+            *(parameter.grad for parameter in self._reached or learning if parameter.grad is not None)
+        )
+        self._optimiser.step()
 
     def outcome(self, batches: Sequence[Batch], progress: Tensor) -> Outcome:
         """What a step computes of batches, before it changes anything but batch statistics."""
@@ -267,12 +302,18 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
     steps = range(first, min(first + phase.steps_per_epoch, phase.steps))
     size = phase.batch_size
     streams = []
+    cut = shards(min(len(phase.labels), len(steps) * size), size, phase.shards, taking.team)
     for number, sampler in enumerate(phase.samplers):
         chosen = sampler(phase.labels, generator(seed, "sampler", *key, number), phase.progress_at(first))
         chosen = chosen[: len(steps) * size]
         images = phase.augment(phase.images[chosen.to(device)], generator(seed, "augment", *key, number))
         labels = phase.labels[chosen].to(device)
-        streams.append((in_batches(images, size), torch.split(labels, size)))
+        if taking.whole:
+            streams.append((in_batches(images, size), torch.split(labels, size)))
+        else:
+            own = [torch.arange(shard.start, shard.stop) for step in cut for shard in step]
+            rows, sizes = torch.cat(own).to(device), [len(part) for part in own]
+            streams.append((in_batches(images[rows], sizes), torch.split(labels[rows], sizes)))
     mixing = generator(seed, "transform", *key)
 
     # Moved once an epoch: a copy to the device in the step loop would make the host wait.
@@ -280,7 +321,6 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
     progress = torch.tensor([phase.progress_at(step) for step in steps], dtype=torch.float32, device=device)
     taking.loss.zero_()
     taking.correct.zero_()
-    seen = 0
 
     def drawn(index: int) -> list[Batch]:
         return [Batch(phase.normalise(images[index]), labels[index]) for images, labels in streams]
@@ -289,9 +329,20 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
         batches = drawn(index)
         return taking.outcome(batches, progress[index]).loss, batches[0].labels
 
-    def seeded() -> None:
+    def seeded(*place: int) -> None:
         if has_random_layers(modules):
-            torch.manual_seed(generator(seed, "global", *key).initial_seed())
+            torch.manual_seed(generator(seed, "global", *key, *place).initial_seed())
+
+    def mixed(index: int, mixing: torch.Generator) -> list[Batch]:
+        batches = drawn(index)
+        for transform in phase.transforms:
+            batches = [transform(batch, mixing) for batch in batches]
+        return batches
+
+    def sharded(step: int, first: int) -> Iterator[tuple[list[Batch], float]]:
+        for index, shard in enumerate(cut[step], first):  # chance is a shard's, wherever it is computed
+            seeded(step, shard.number)
+            yield mixed(index, generator(seed, "transform", *key, step, shard.number)), shard.share
 
     modules.train()
     observed: Row = {}
@@ -299,15 +350,18 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
         seeded()
         observed |= observer(modules, loss_of, len(steps), state.epoch)
     seeded()
+    done = 0  # shards
     for index in range(len(steps)):
-        batches = drawn(index)
-        for transform in phase.transforms:
-            batches = [transform(batch, mixing) for batch in batches]
         taking.rate.copy_(rates[index])
-        taking.take(batches, progress[index])
-        seen += len(batches[0].labels)
+        if taking.whole:
+            taking.take(mixed(index, mixing), progress[index])
+        else:
+            taking.take_shards(sharded(index, done), progress[index])
+            done += len(cut[index])
 
     sums = torch.stack([taking.loss, taking.correct.double()])
+    taking.team.add(sums)
+    seen = min(len(phase.labels), len(steps) * size)
     mean_loss, accuracy = (sums / seen).tolist()  # the epoch's one wait
     state.images += seen
     state.seconds += time.perf_counter() - started

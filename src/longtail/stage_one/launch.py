@@ -1,0 +1,145 @@
+"""One training in several processes: torchrun starts them, and again from the checkpoint where one has died.
+
+    python -m longtail.stage_one.launch FILE    what torchrun runs: one process of the run that FILE describes
+
+On one machine, or under Slurm on all nodes of the job, which then share a file system.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from longtail.errors import UserError
+from longtail.job import Job
+from longtail.params import StageOneSettings
+
+RESTARTS = 3  # of all processes, after one has died
+PORT = 29_400  # and up to a thousand more, by the number of the Slurm job
+
+
+def processes(settings: StageOneSettings) -> int:
+    """How many processes are to train a run on each node: as many as it may use and has devices for.
+
+    They share the shards of a batch equally, so their number on all nodes divides that of the shards. Without
+    a GPU there are as many as `devices` says.
+    """
+    import torch
+
+    wanted = settings.recipe.devices // _nodes(os.environ)
+    if torch.cuda.is_available():
+        wanted = min(wanted, torch.cuda.device_count())
+    total = settings.recipe.shards // _nodes(os.environ)
+    return max((number for number in range(1, wanted + 1) if total % number == 0), default=1)
+
+
+def is_one_of_several() -> bool:
+    """Whether this process was started by torchrun."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _nodes(environment: Mapping[str, str]) -> int:
+    return int(environment.get("SLURM_JOB_NUM_NODES", "1"))
+
+
+def command(number: int, file: Path, environment: Mapping[str, str]) -> list[str]:
+    """What starts the processes of a run, `number` on each node of the job."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(number)]
+    torchrun += ["--max-restarts", str(RESTARTS)]
+    rank = ["-m", "longtail.stage_one.launch", str(file)]
+    if (nodes := _nodes(environment)) == 1:
+        return [*torchrun, "--standalone", *rank]
+    job = environment["SLURM_JOB_ID"]
+    names = ["scontrol", "show", "hostnames", environment["SLURM_JOB_NODELIST"]]
+    first = subprocess.run(names, capture_output=True, text=True, check=True).stdout.split()[0]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-id", job]
+    meeting += ["--rdzv-endpoint", f"{first}:{PORT + int(job) % 1000}"]
+    return ["srun", "--ntasks-per-node=1", *torchrun, "--nnodes", str(nodes), *meeting, *rank]
+
+
+def together(job: Job, number: int) -> None:
+    """Train a run in several processes, and wait for them.
+
+    Raises:
+        UserError: what a process has said of a mistake, or that they died too often.
+    """
+    file, said, facts = (job.scratch / name for name in ("process.json", "error.txt", "facts.json"))
+    for left in (said, facts):
+        left.unlink(missing_ok=True)
+    told = {
+        "step": job.step,
+        "run": job.run,
+        "settings": job.settings.resolved(),
+        "inputs": {step: str(folder.resolve()) for step, folder in job.inputs.items()},
+        "folder": str(job.folder.resolve()),
+        "scratch": str(job.scratch.resolve()),
+    }
+    file.write_text(json.dumps(told), "utf-8")
+    environment = {
+        "OMP_NUM_THREADS": "1",
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    done = subprocess.Popen(
+        command(number, file.resolve(), os.environ), env=environment, preexec_fn=_die_with_parent
+    ).wait()
+    if said.is_file():
+        raise UserError(said.read_text("utf-8"))
+    if done or not facts.is_file():
+        raise UserError(
+            f"{job.run}: its {number} processes did not come to an end (exit status {done}); what they said "
+            "stands above, and the same command goes on from the last checkpoint"
+        )
+    job.facts.update(json.loads(facts.read_text("utf-8")))
+
+
+def _die_with_parent(with_signal: int = signal.SIGTERM) -> None:
+    """Ask the kernel for a signal once the parent is dead: of a killed run no process trains on."""
+    PR_SET_PDEATHSIG = 1  # noqa: N806 - the kernel's name
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, with_signal)
+
+
+def main(file: str) -> None:
+    """Train as one process of several."""
+    import torch
+    import torch.distributed as dist
+
+    from longtail.stage_one import train_together
+
+    _die_with_parent(signal.SIGKILL)
+    told: dict[str, Any] = json.loads(Path(file).read_text("utf-8"))
+    scratch = Path(told["scratch"])
+    said = scratch / "error.txt"
+    if said.is_file():  # a mistake stays one, however often they start
+        sys.exit(1)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        dist.init_process_group("gloo")
+    job = Job(
+        step=told["step"],
+        run=told["run"],
+        settings=StageOneSettings.model_validate(told["settings"]),
+        inputs={step: Path(folder) for step, folder in told["inputs"].items()},
+        folder=Path(told["folder"]),
+        scratch=scratch,
+    )
+    try:
+        train_together(job)
+    except UserError as error:
+        said.write_text(str(error), "utf-8")
+        sys.exit(1)
+    if dist.get_rank() == 0:
+        (scratch / "facts.json").write_text(json.dumps(job.facts), "utf-8")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
