@@ -149,7 +149,7 @@ class Surprise:
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"no weights", pickle.dumps(Surprise()), b"PK\x03\x04 broken"])
+@pytest.mark.parametrize("content", [b"", b"no weights", pickle.dumps(Surprise(), 2), b"PK\x03\x04 broken"])
 def test_a_file_of_something_else_is_one_line_and_nothing_of_it_runs(tmp_path, monkeypatch, name, content):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / name
