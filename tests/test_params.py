@@ -129,11 +129,18 @@ def test_the_projects_own_settings_are_valid(root):
             [THEN, THEN],
             "stage_one.ce: two phases are named b; the first phase's name is train",
         ),
+        ("stage_one/ce/freeze", "head", "stage_one.ce.freeze: 'head': should be 'none', 'trunk',"),
+        (
+            "stage_one/ce/frozen_batchnorm",
+            "train",
+            "stage_one.ce: frozen_batchnorm: train has no use where nothing is frozen",
+        ),
+        ("stage_one/ce/optimiser", {"trunk_rate": 0}, "stage_one.ce.optimiser.trunk_rate: 0 must be above 0"),
         ("stage_one/ce/then", [THEN | {"name": "train"}], "stage_one.ce: two phases are named train"),
         (
             "stage_one/ce/then",
             [THEN | {"freeze": "head"}],
-            "stage_one.ce.then[0].freeze: 'head': should be 'none' or",
+            "stage_one.ce.then[0].freeze: 'head': should be 'none', 'trunk', 'all_but_last_block' or",
         ),
         (
             "stage_one/ce/then",

@@ -1,6 +1,7 @@
 """What tables print of runs."""
 
 import csv
+import dataclasses
 import json
 import re
 import subprocess
@@ -454,3 +455,31 @@ def test_planning_a_table_imports_neither_torch_nor_matplotlib():
         env={"PYTHONPATH": source},
     )
     assert json.loads(done.stdout) == [False, False]
+
+
+LARGE = [
+    {"section": "ResNet-50", "label": "MiSLAS"},
+    {"section": "ResNet-50", "label": "SSD"},
+    {"section": "ResNet-50", "label": "GLAG", "method": "GLAG", "printed": False},
+]
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_a_dataset_that_is_as_it_is_has_its_printed_numbers_too(tmp_path, built):
+    """Whether or not a row of ours stands beside them, whose imbalance has no ratio."""
+    rows = LARGE if built else LARGE[:2]
+    only = {"GLAG": made.METHODS["GLAG"]} if built else {}
+    table = made.table(printed="table3", rows=rows, columns=["accuracy", "many", "medium", "few"])
+    job = made.job(tmp_path, table, dataset="imagenet_lt", only=only)
+    cells = [dataclasses.replace(cell, ratio=None, imbalance="natural") for cell in job.cells]
+    texts = written(dataclasses.replace(job, cells=cells))
+    lines = {line["method"]: line for line in csv.DictReader(texts["csv"].splitlines())}
+    assert lines["MiSLAS"]["printed"] == "52.7"
+    ssd = lines["SSD"]
+    assert [ssd[f"printed_{name}"] for name in ("many", "medium", "few")] == ["66.8", "53.1", "35.4"]
+    assert "natural" in texts["md"]
+    assert "MiSLAS (Zhong et al. 2021), arXiv:2104.00466" in texts["md"]
+    assert "arXiv:2203.00452" not in texts["md"]
+    if built:
+        assert lines["GLAG"]["mean"]
+        assert lines["GLAG"]["printed"] == ""

@@ -295,6 +295,8 @@ class Optimiser(Settings):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     nesterov: bool = False
+    # on the rate of everything but the head; Decoupling on Places-LT: 0.1
+    trunk_rate: Annotated[float, Neutral(1.0)] = Field(1.0, gt=0)
 
 
 Transforms = Annotated[list[Transform], Neutral([]), Field(max_length=1)]  # a batch is mixed once
@@ -354,6 +356,11 @@ class Bank(Settings):
 
 
 Classes = Annotated[Literal["all", "rich", "poor"], Neutral("all")]
+# What keeps its weights: the network but for its head; or but for its head and its last residual block, or
+# the last stage of blocks (Decoupling's "last block" on Places-LT may mean either).
+Freeze = Literal["none", "trunk", "all_but_last_block", "all_but_last_stage"]
+# Of what is frozen: train, as in Decoupling's code, takes each batch's statistics and moves the running ones.
+FrozenBatchnorm = Annotated[Literal["eval", "train"], Neutral("eval")]
 
 
 class PhaseSettings(Settings):
@@ -366,10 +373,19 @@ class PhaseSettings(Settings):
     loss: Loss | None = None
     transforms: Annotated[list[Transform], Field(max_length=1)] | None = None
     reset_head: bool = False  # begin with a new classifier
-    freeze: Literal["none", "trunk"] = "none"  # trunk: only the classifier learns
+    freeze: Freeze = "none"
+    frozen_batchnorm: FrozenBatchnorm = "eval"
     classes: Classes = "all"  # whose images it sees; rich and poor by the recipe's `rich`
     bank: Annotated[Bank | None, Neutral(None)] = None  # of the classes that it leaves out
     retention: Annotated[Retention | None, Neutral(None)] = None  # of the bank's features
+
+    @model_validator(mode="after")
+    def _something_is_frozen(self) -> "PhaseSettings":
+        if self.frozen_batchnorm != "eval" and self.freeze == "none":
+            raise ValueError(
+                "frozen_batchnorm: train has no use where nothing is frozen; set freeze, e.g. to trunk"
+            )
+        return self
 
     @model_validator(mode="after")
     def _bank_has_a_use(self) -> "PhaseSettings":
@@ -389,6 +405,8 @@ class Recipe(Training):
 
     loss: Loss
     classes: Classes = "all"  # of the first phase
+    freeze: Annotated[Freeze, Neutral("none")] = "none"  # in the first phase
+    frozen_batchnorm: FrozenBatchnorm = "eval"  # in the first phase
     rich: Rich = Rich(above=100)  # data-rich classes, where a phase asks for them; the others are data-poor
     then: Annotated[list[PhaseSettings], Neutral([])] = Field([])
 
@@ -418,7 +436,8 @@ class Recipe(Training):
     def phases(self) -> list[PhaseSettings]:
         """All phases, with everything filled in; the first is named train."""
         shared = {"loss": self.loss, "transforms": self.transforms}
-        own = {key: getattr(self, key) for key in ("sampler", "schedule", "learning_rate", "classes")}
+        keys = ("sampler", "schedule", "learning_rate", "classes", "freeze", "frozen_batchnorm")
+        own = {key: getattr(self, key) for key in keys}
         first = PhaseSettings(name="train", **own)
         return [
             phase.model_copy(

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from longtail import members
 from longtail.datasets import DATASETS
+from longtail.digests import remembered_digest
 from longtail.errors import UserError
 from longtail.identity import PACKAGE, adopted, canonical, code_digest, composed, digest, hashed
 from longtail.params import (
@@ -28,6 +29,7 @@ from longtail.params import (
     FeaturesSettings,
     Figure,
     Imbalance,
+    Method,
     Params,
     Recipe,
     SplitSettings,
@@ -40,6 +42,7 @@ from longtail.sources import Pictures, PublishedData
 from longtail.store import PLANNED, write_json, write_text
 from longtail.sweeps import expanded
 from longtail.tables import check
+from longtail.weight_file import WeightFile
 
 STEPS = ("acquire", "split", "stage_one", "features", "stage_two")
 RAW = "data/raw"
@@ -282,13 +285,22 @@ class Plan:
 
 
 def _says_more(run: Run) -> bool:
-    """Whether a run's name is silent about something that its command is told.
+    """Whether a run's command is told something that its name does not say.
 
-    A dataset's name does not say where its files lie, a training's not on how many devices it runs.
+    A name says what a dataset is, or weights to begin with, but not where the files lie; and not on how many
+    devices a run is trained.
     """
     settings = run.settings
     sharded = isinstance(settings, StageOneSettings) and settings.recipe.shards > 1
-    return run.step == "acquire" or sharded
+    return run.step == "acquire" or sharded or _weight_file(settings) is not None
+
+
+def _weight_file(settings: Settings) -> WeightFile | None:
+    """The file of weights that a run of stage one begins with."""
+    if not isinstance(settings, StageOneSettings):
+        return None
+    found = getattr(settings.recipe.network.options, "pretrained", None)
+    return found if isinstance(found, WeightFile) else None
 
 
 def _names(folder: Path) -> set[str]:
@@ -314,6 +326,38 @@ class _Planner:
         self.codes: dict[tuple[str, ...], str] = {}
         # by the recipe's place in memory, with the recipe, which keeps the place taken
         self.recipes: dict[int, tuple[Recipe, list[_Phase]]] = {}
+
+    def with_weights(self, params: Params) -> Params:
+        """The settings, with the digest of every file of weights that the runs of a table begin with.
+
+        Raises:
+            UserError: if one is not there, or not what the settings say of it.
+        """
+        shown = {method for table in params.tables.values() for method in table.methods}
+        found = {
+            name: self._with_weights(f"stage_one.{name}.network.pretrained", params.stage_one[name])
+            for name in {params.methods[method].stage_one for method in shown}
+        }
+        if all(recipe is params.stage_one[name] for name, recipe in found.items()):
+            return params
+        recipes = {name: found.get(name, recipe) for name, recipe in params.stage_one.items()}
+        return params.model_copy(update={"stage_one": recipes})
+
+    def _with_weights(self, key: str, recipe: Recipe) -> Recipe:
+        options = recipe.network.options
+        source = getattr(options, "pretrained", None)
+        if not isinstance(source, WeightFile):
+            return recipe
+        file = Path(source.file).expanduser()
+        try:
+            digest = remembered_digest(file)
+        except OSError as error:
+            raise UserError(f"{key}: {file}: {error.strerror}; it should name a file of weights") from None
+        if source.sha256 not in (None, digest):
+            raise UserError(f"{key}: {file}: has SHA-256 {digest}, and sha256 there says {source.sha256}")
+        known = options.model_copy(update={"pretrained": source.model_copy(update={"sha256": digest})})
+        network = recipe.network.model_copy(update={"options": known})
+        return recipe.model_copy(update={"network": network})
 
     def phases(self, recipe: Recipe) -> list[_Phase]:
         """The phases of a recipe, made once, though they stand in many runs."""
@@ -416,6 +460,7 @@ def _pictures(params: Params) -> Pictures | None:
 
 def _publish(planner: _Planner, params: Params, raw: Run) -> None:
     """The tables and figures of settings, and the runs that they need."""
+    params = planner.with_weights(params)
     known: dict[tuple[Any, ...], Run] = {}
     cells = {method: list(_cells(planner, params, raw, method, known)) for method in params.methods}
     context = {
@@ -533,7 +578,7 @@ def _features(
         views=0 if whole else params.features.views,
         batchnorm=classifier.batchnorm,
         whole=whole,
-        network=recipe.network,
+        network=_architecture(recipe.network),
         augmentation=recipe.augmentation,
         batch_size=recipe.batch_size,
         seed=seed,
@@ -541,6 +586,15 @@ def _features(
     )
     modules = ("longtail.features", *planner.decoding, f"longtail.networks.{recipe.network.name}")
     return planner.add("features", label, settings, (*split.inputs, split, stage_one), modules)
+
+
+def _architecture(network: Method) -> Method:
+    """A network without what it began with: features are made by the weights that stage one has left."""
+    options = network.options
+    if not getattr(options, "pretrained", None):
+        return network
+    none = type(options).model_fields["pretrained"].default
+    return network.model_copy(update={"options": options.model_copy(update={"pretrained": none})})
 
 
 def _table(

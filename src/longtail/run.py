@@ -34,7 +34,7 @@ SETTINGS = {
     "stage_two": "StageTwoSettings",
 }
 USES_DEVICE = ("stage_one", "features", "stage_two")
-RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "scikit-learn")
+RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "safetensors", "scikit-learn", "timm")
 
 
 def same_code(planned: dict[str, Any]) -> None:

@@ -19,7 +19,14 @@ from pydantic import BaseModel, ConfigDict
 
 from longtail.identity import PACKAGE, canonical, composed
 
-LIGHT = ("typing", "pydantic", "longtail.settings", "longtail.schedules", "longtail.data_rich")
+LIGHT = (
+    "typing",
+    "pydantic",
+    "longtail.settings",
+    "longtail.schedules",
+    "longtail.data_rich",
+    "longtail.weight_file",
+)
 
 
 class Neutral:

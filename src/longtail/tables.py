@@ -199,7 +199,9 @@ def rows(job: PublishedJob) -> list[Line]:
     numbers = [line for line in _printed(table) if line.dataset == job.dataset and table.shows(line.ratio)]
     imbalances = {cell.imbalance_words: cell.ratio for cell in job.cells}
     if not imbalances:  # no row is built yet
-        imbalances = {f"ratio {line.ratio:g}": line.ratio for line in numbers}
+        imbalances = {
+            "natural" if line.ratio is None else f"ratio {line.ratio:g}": line.ratio for line in numbers
+        }
     measured: dict[tuple[str, str], list[Cell]] = {}
     for cell in job.cells:
         measured.setdefault((cell.method, cell.imbalance_words), []).append(cell)

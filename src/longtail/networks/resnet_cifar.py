@@ -5,13 +5,14 @@ ResNet-32 with widths 16/32/64 and parameter-free shortcuts: 464,154 parameters 
 64/128/256, or a 128-dimensional feature) are not comparable with the printed tables.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from longtail.networks.batchnorm import BatchNorm
 from longtail.networks.cosine import CosineHead
 from longtail.settings import Neutral
 from longtail.settings import Settings as BaseSettings
@@ -31,21 +32,6 @@ class Settings(BaseSettings):
         if depth % 6 != 2:
             raise ValueError(f"{depth} is not 6n + 2 (n blocks a stage), e.g. 20, 32, 44, 56, 110")
         return depth
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation that does not count its batches.
-
-    The momentum is fixed, so that nothing reads the count; keeping it costs one kernel a layer and step.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.num_batches_tracked = None
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        # BatchNorm2d's own would invent a count for weights that come from a plain file of tensors.
-        nn.Module._load_from_state_dict(self, *args)
 
 
 class BasicBlock(nn.Module):
@@ -101,6 +87,16 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
+
+    @property
+    def last_block(self) -> nn.Module:
+        """The last block of two convolutions."""
+        return self.stage3[-1]
+
+    @property
+    def last_stage(self) -> nn.Module:
+        """All blocks of the last width."""
+        return self.stage3
 
     def features(self, x: Tensor) -> Tensor:
         """Images (B, channels, H, W) to features (B, 4 width): averages after the last ReLU, so >= 0.

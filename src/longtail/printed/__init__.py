@@ -3,7 +3,9 @@
 Columns: section, label, dataset, imbalance_ratio, quantity, printed, source. `quantity` is accuracy,
 many, medium or few (top-1, percent), or linear (top-1 of a linear classifier that was retrained on the
 whole, balanced training set over frozen features). `printed` is the text of the paper; `-` is the
-paper's own mark for a number that it does not give.
+paper's own mark for a number that it does not give. No imbalance_ratio is a dataset that is as it is (profile
+natural). GLAG's tables 3 and 4 are lost: what stands under their names is what others print of the same
+datasets, each with its own source, and nothing of GLAG's; so does places_lt, a table that GLAG has not.
 """
 
 import csv
@@ -20,7 +22,7 @@ class Printed:
     """One number of a paper's table.
 
     Attributes:
-        ratio: largest class / smallest class.
+        ratio: largest class / smallest class; None where the dataset is as it is.
         quantity: accuracy, many, medium, few or linear.
         text: the number as the paper prints it, in percent; `-` where the paper gives none.
         source: paper, table, arXiv id.
@@ -29,7 +31,7 @@ class Printed:
     section: str
     label: str
     dataset: str
-    ratio: float
+    ratio: float | None
     quantity: str
     text: str
     source: str
@@ -60,7 +62,7 @@ def read(name: str) -> list[Printed]:
                 section=line["section"],
                 label=line["label"],
                 dataset=line["dataset"],
-                ratio=float(line["imbalance_ratio"]),
+                ratio=float(line["imbalance_ratio"]) if line["imbalance_ratio"] else None,
                 quantity=line["quantity"],
                 text=line["printed"],
                 source=line["source"],

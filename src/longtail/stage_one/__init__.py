@@ -35,6 +35,7 @@ from longtail.random import generator
 from longtail.settings import method_module
 from longtail.stage_one.curves import Curves
 from longtail.stage_one.evaluation import Evaluation, predict
+from longtail.stage_one.freezing import learning
 from longtail.stage_one.history import read_history, write_history
 from longtail.stage_one.launch import processes, together
 from longtail.stage_one.loop import (
@@ -141,7 +142,7 @@ class Training:
         self._before = Before(job.inputs.get("stage_one"))
         channels, classes = training.images.shape[1], len(self._class_counts)
         network = _network(recipe, channels, classes, settings.seed, "network")
-        self._before.load(network)
+        begun_with = self._before.load(network)
         network = network.to(where).to(memory_format=torch.channels_last)
 
         def features(images: Images) -> Tensor:
@@ -170,6 +171,7 @@ class Training:
             steps=self._phase.steps,
             epochs=self._phase.epochs,
             **({"exemplars": len(self._bank)} if phase.bank else {}),
+            **({"pretrained": begun_with} if begun_with else {}),
         )
         size = f"{job.facts['parameters']:,} parameters"
         at = describe(where) if team().size == 1 else f"{team().size} x {describe(where)}"
@@ -241,10 +243,17 @@ class Before:
             self.history = read_history(folder / "history.csv")
             self.rich = json.loads((folder / "metrics.json").read_text("utf-8")).get("rich", {})
 
-    def load(self, network: nn.Module) -> None:
-        """Give a network its weights and statistics."""
+    def load(self, network: nn.Module) -> str | None:
+        """Give a network its weights and statistics; in a first phase those it is to begin with, if any.
+
+        Returns:
+            What a first phase begins with, None where it begins afresh.
+        """
         if self._folder:
             network.load_state_dict(load_file(self._folder / "model.safetensors"))
+            return None
+        load: Callable[[], str | None] = getattr(network, "load_pretrained", lambda: None)
+        return load()
 
 
 def _among(found: dict[str, tuple[Tensor, Tensor]], classes: Tensor) -> dict[str, float | None]:
@@ -299,13 +308,18 @@ def _phase(
     def begin(modules: nn.ModuleDict, fresh: bool) -> None:
         network = modules["network"]
         head = network.get_submodule("head")
-        network.requires_grad_(phase.freeze == "none")
-        head.requires_grad_(True)
+        network.requires_grad_(False)
+        for part in learning(network, phase.freeze):
+            part.requires_grad_(True)
         rows = torch.ones_like(new) if phase.reset_head else new
         if fresh and recipe.then and rows.any():
             other = _network(recipe, images.shape[1], len(class_counts), settings.seed, "head", phase.name)
             for name, tensor in other.get_submodule("head").state_dict().items():  # a row a class
                 head.state_dict()[name][rows] = tensor.to(where)[rows]
+
+    def rate_factor(name: str) -> float:
+        in_trunk = name.startswith("network.") and not name.startswith("network.head.")
+        return recipe.optimiser.trunk_rate if in_trunk else 1.0
 
     return Phase(
         name=phase.name,
@@ -319,7 +333,7 @@ def _phase(
             for transform in phase.transforms or []
         ],
         step=Supervised(
-            frozen=phase.freeze == "trunk",
+            frozen=phase.freeze if phase.frozen_batchnorm == "eval" else "none",
             seen=None if bool(scope.seen.all()) else seen,
             exemplars=left_out if phase.retention else None,
         ),
@@ -327,6 +341,7 @@ def _phase(
         length=phase.schedule,
         learning_rate=phase.learning_rate,
         optimiser=recipe.optimiser,
+        rate_factor=rate_factor,
         progress=recipe.progress,
         begin=begin,
         observers=observers,

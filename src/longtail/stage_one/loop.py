@@ -59,6 +59,10 @@ class Observer(Protocol):
         """
 
 
+def _alike(_name: str) -> float:
+    return 1.0
+
+
 Sampler = Callable[[Tensor, torch.Generator, float], Tensor]
 Augment = Callable[[Images, torch.Generator], Images]
 Transform = Callable[[Batch, torch.Generator], Batch]
@@ -82,6 +86,7 @@ class Phase:
         length: epochs or iterations.
         learning_rate: by step.
         optimiser: the other settings of stochastic gradient descent.
+        rate_factor: factor on the learning rate of a parameter of the modules, by its name.
         progress: whether the progress that step and samplers see moves by "step" or by "epoch" (then it is
             the number of finished epochs / epochs, so 0 in the first).
         begin: prepares the modules, e.g. which of them learn; asked before the phase begins, and again where
@@ -106,6 +111,7 @@ class Phase:
     learning_rate: LearningRate
     optimiser: Optimiser
     progress: Literal["epoch", "step"]
+    rate_factor: Callable[[str], float] = _alike
     begin: Callable[[nn.ModuleDict, bool], None] | None = None
     observers: Sequence[Observer] = ()
     shards: int = 1
@@ -206,8 +212,8 @@ def train(
     with own_stream(device), _global_generator(modules, device):
         if phase.begin:
             phase.begin(modules, state.epoch == 0)
-        optimiser, rate = _optimiser(phase, modules, momentum)
-        steps = Steps(phase, modules, optimiser, rate, precision, together)
+        optimiser, rates = _optimiser(phase, modules, momentum)
+        steps = Steps(phase, modules, optimiser, rates, precision, together)
         while state.epoch < phase.epochs:
             row = _epoch(steps, seed, state)
             state.epoch += 1
@@ -236,11 +242,12 @@ class Steps:
         phase: Phase,
         modules: nn.ModuleDict,
         optimiser: torch.optim.Optimizer,
-        rate: Tensor,
+        rates: Tensor,
         precision: str,
         together: Team = Team(),  # noqa: B008 - it is frozen
     ) -> None:
-        self.phase, self.modules, self.rate, self.team = phase, modules, rate, together
+        self.phase, self.modules, self.rates, self.team = phase, modules, rates, together
+        self.factors = [group["factor"] for group in optimiser.param_groups]
         self._optimiser, self._precision, self._device = optimiser, precision, phase.images.device
         self.loss = torch.zeros((), dtype=torch.float64, device=self._device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self._device)
@@ -317,7 +324,11 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
     mixing = generator(seed, "transform", *key)
 
     # Moved once an epoch: a copy to the device in the step loop would make the host wait.
-    rates = torch.tensor([phase.rate_at(step) for step in steps], dtype=torch.float32, device=device)
+    rates = torch.tensor(
+        [[phase.rate_at(step) * factor for factor in taking.factors] for step in steps],
+        dtype=torch.float32,
+        device=device,
+    )
     progress = torch.tensor([phase.progress_at(step) for step in steps], dtype=torch.float32, device=device)
     taking.loss.zero_()
     taking.correct.zero_()
@@ -352,7 +363,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
     seeded()
     done = 0  # shards
     for index in range(len(steps)):
-        taking.rate.copy_(rates[index])
+        taking.rates.copy_(rates[index])
         if taking.whole:
             taking.take(mixed(index, mixing), progress[index])
         else:
@@ -408,12 +419,17 @@ def _curves(modules: nn.ModuleDict, progress: Tensor) -> Row:
 def _optimiser(
     phase: Phase, modules: nn.ModuleDict, momentum: dict[str, Tensor]
 ) -> tuple[torch.optim.Optimizer, Tensor]:
-    """The optimiser of a phase with the momentum it had, and the tensor that it reads its rate from."""
+    """The optimiser of a phase with the momentum it had, and its groups' rates, a tensor that it reads."""
     parameters = {name: p for name, p in modules.named_parameters() if p.requires_grad}
-    rate = torch.zeros((), device=phase.images.device)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        groups.setdefault(phase.rate_factor(name), []).append(parameter)
+    rates = torch.zeros(len(groups), device=phase.images.device)
     optimiser = torch.optim.SGD(
-        parameters.values(),
-        lr=rate,
+        [
+            {"params": group, "factor": factor, "lr": rate}
+            for (factor, group), rate in zip(groups.items(), rates, strict=True)
+        ],
         momentum=phase.optimiser.momentum,
         weight_decay=phase.optimiser.weight_decay,
         nesterov=phase.optimiser.nesterov,
@@ -422,7 +438,7 @@ def _optimiser(
     for name, buffer in momentum.items():
         parameter = parameters[name]
         optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
-    return optimiser, rate
+    return optimiser, rates
 
 
 def _checkpoint(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from longtail.params import Freeze
+from longtail.stage_one.freezing import learning
 from longtail.stage_one.graph import Batch
 from longtail.stage_one.loop import Outcome
 
@@ -16,13 +18,14 @@ class Supervised:
     `retention`, which compares the features that the two make of the same images.
 
     Args:
-        frozen: whether the trunk stays as it is, batch normalisation too.
+        frozen: what of the network is in evaluation mode, its batch normalisation as it was; "none" where
+            the mode is the same for all.
         seen: classes (C,) that training has had images of until now, bool; the loss is over these. None: all.
         exemplars: classes (C,) whose images in a batch are exemplars, bool; None: nothing is retained.
     """
 
     def __init__(
-        self, frozen: bool = False, seen: Tensor | None = None, exemplars: Tensor | None = None
+        self, frozen: Freeze = "none", seen: Tensor | None = None, exemplars: Tensor | None = None
     ) -> None:
         self._frozen, self._exemplars = frozen, exemplars
         self._classes = None if seen is None else seen.nonzero().flatten()
@@ -32,8 +35,10 @@ class Supervised:
         """The loss of the one batch."""
         (batch,) = batches
         network, loss = modules["network"], modules["loss"]
-        if self._frozen:
+        if self._frozen != "none":
             network.eval()
+            for part in learning(network, self._frozen):
+                part.train()
         if self._exemplars is None:
             logits = network(batch.images).float()
         else:
