@@ -23,7 +23,7 @@ from longtail.schedules import LearningRate, Length
 from longtail.settings import method_module, settings_of
 from longtail.stage_one.evaluation import predict
 from longtail.stage_one.loop import Observer, Phase, train
-from longtail.stage_one.step import supervised
+from longtail.stage_one.step import Supervised
 
 PART = "training"
 EPOCHS, EVALUATE_EVERY = 200, 20  # params.yaml; the peers evaluate after every epoch
@@ -65,7 +65,7 @@ class Ours:
             samplers=[lambda y, g, t: instance.indices(y, g, t, instance.Settings())],
             augment=lambda images, generator: augment(images, self.augmentation, generator),
             normalise=lambda images: normalise(images, data.MEAN, data.STD),
-            step=supervised,
+            step=Supervised(),
             batch_size=batch,
             length=Length(iterations=steps) if steps else Length(epochs=epochs),
             learning_rate=LearningRate(peak=0.1),

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import overload
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +80,10 @@ class Policy:
     probability: Tensor
 
 
+@overload
+def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor: ...
+@overload
+def augment(images: Images, settings: Augmentation, generator: torch.Generator) -> Images: ...
 def augment(images: Images, settings: Augmentation, generator: torch.Generator) -> Images:
     """Augmented copies of uint8 images (N, C, H, W), same shape and device; the images stay as they are.
 

@@ -7,7 +7,6 @@ of the features moved the network's statistics and left no copy; the pass is rep
 out has to be what the run predicted.
 """
 
-import csv
 import errno
 import json
 import os
@@ -34,7 +33,7 @@ from longtail.exported import Exported, assembled
 from longtail.features import Extractor, view
 from longtail.finished import Finished, named
 from longtail.identity import file_digest
-from longtail.model_card import card, read_metrics
+from longtail.model_card import card
 from longtail.model_folder import CARD, DESCRIPTION, ONNX, WEIGHTS, Description
 from longtail.params import FeaturesSettings
 from longtail.parts import Part, read_part
@@ -141,7 +140,7 @@ def assemble(run: Finished) -> tuple[Model, Part]:
         name=run.name,
         identity=run.records["stage_two"]["identity"],
         network=settings.network.resolved(),
-        classes=[row["name"] for row in counts(run)],
+        classes=[row["name"] for row in run.counts()],
         channels=test.images.shape[1],
         size=test.images.shape[2:],
         crop=settings.images.center if settings.images else None,
@@ -181,7 +180,7 @@ def _after_views(run: Finished, settings: FeaturesSettings, tensors: dict[str, T
     print(f"{run.name}: repeating the pass that moved batch normalisation", file=sys.stderr, flush=True)
     training = read_part(run.folders["split"], run.folders["acquire"], "train", settings.images)
     network = method_module("networks", settings.network.name).build(
-        settings.network.options, training.images.shape[1], len(counts(run))
+        settings.network.options, training.images.shape[1], len(run.counts())
     )
     network.load_state_dict(tensors)
     precision = run.records["features"]["facts"]["precision"]
@@ -211,17 +210,11 @@ def agreement(model: Exported, images: Images, logits: Tensor, precision: str) -
     }
 
 
-def counts(run: Finished) -> list[dict[str, str]]:
-    """counts.csv of the split: label, name, train, validation and test of each class."""
-    with (run.folders["split"] / "counts.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def _calibration(run: Finished, predictions: dict[str, Tensor]) -> dict[str, Any]:
     """One temperature from the run's validation logits; 1 where there is nothing to fit it to."""
     labels = predictions["validation_labels"]
     source = run.records["split"]["settings"]["validation"]["source"]
-    measured = read_metrics(run.folders["stage_two"])
+    measured = run.metrics()
     if not len(labels):
         found, why = 1.0, "not calibrated: the split has no validation image"
     elif "validation" not in measured:
@@ -276,8 +269,8 @@ def _fill(folder: Path, model: Model, test: Part) -> None:
     origin = {**model.description.origin, "checks": checks}
     description = model.description.model_copy(update={"sha256": digests, "origin": origin})
     store.write_json(folder / DESCRIPTION, description.resolved())
-    metrics = read_metrics(model.run.folders["stage_two"])
-    page = card(description, model.run.records, metrics, counts(model.run), model.predictions)
+    metrics = model.run.metrics()
+    page = card(description, model.run.records, metrics, model.run.counts(), model.predictions)
     store.write_text(folder / CARD, page)
     for file in folder.iterdir():
         os.chmod(file, 0o644)

@@ -1,5 +1,7 @@
 """Finished runs by name and by identity, wherever they stand: results/, results/NAME/, the store."""
 
+import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,15 @@ class Finished:
     name: str
     folders: dict[str, Path]
     records: dict[str, dict[str, Any]]
+
+    def counts(self) -> list[dict[str, str]]:
+        """counts.csv of the split: label, name, train, validation and test of each class."""
+        with (self.folders["split"] / "counts.csv").open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json of the run of stage two."""
+        return dict(json.loads((self.folders["stage_two"] / "metrics.json").read_text("utf-8")))
 
 
 def _places(step: str) -> tuple[str, ...]:

@@ -2,16 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor
 
 from longtail.evaluation import FEW_BELOW, MANY_ABOVE, expected_calibration_error
 from longtail.model_folder import Description
+from longtail.pages import environment
 from longtail.params import SplitSettings, StageOneSettings
-from longtail.schedules import Length
 from longtail.temperature import negative_log_likelihood
 
 FEW_IMAGES = 100  # test images of a class; with fewer the card says how few
@@ -41,71 +39,46 @@ def card(
     calibration = description.origin["calibration"]
     per_class = zip(counts, test["per_class"], strict=True)
     fewest = min((n for n in columns["test"] if n), default=0)
-    return (
-        _environment()
-        .get_template("README.md")
-        .render(
-            d=description,
-            dataset=description.origin["dataset"],
-            totals={part: sum(column) for part, column in columns.items()},
-            largest=max(columns["train"]),
-            smallest=min(columns["train"]),
-            imbalance=_words(split.imbalance.resolved()),
-            recipe=records["stage_one"]["run"],
-            phases=[
-                f"{_length(phase.schedule)} with loss {_words(phase.loss.resolved())}"
-                for phase in stage_one.recipe.phases
-                if phase.loss
-            ],
-            seed_one=stage_one.seed,
-            network=_words(description.network),
-            method=_words(records["stage_two"]["settings"]["method"]),
-            seed_two=records["stage_two"]["settings"]["seed"],
-            channels={1: "grey", 3: "RGB"}[description.channels],
-            test=test,
-            selection=f"Validation images: {split.validation.words}.",
-            many=MANY_ABOVE,
-            few=FEW_BELOW,
-            calibration=calibration,
-            before=_calibrated(logits, labels, 1.0),
-            after=_calibrated(logits, labels, description.temperature),
-            classes=[{**row, "accuracy": accuracy} for row, accuracy in per_class],
-            few_images=fewest if fewest < FEW_IMAGES else 0,
-            data_files=[
-                (name, digest) for name, digest in description.origin["data"].items() if name != "identity"
-            ],
-            runs=[(step, run) for step, run in description.origin["runs"].items() if step != "acquire"],
-            device=records["stage_one"]["facts"].get("device", "unknown"),
-            precision=records["stage_one"]["facts"].get("precision", "unknown"),
-            versions=", ".join(
-                f"{name} {version}" for name, version in description.origin["packages"].items() if version
-            ),
-            checks=description.origin["checks"],
-        )
+    pages = environment("templates/export")
+    pages.globals.update(percent=_percent, escape=_escape)
+    return pages.get_template("README.md").render(
+        d=description,
+        dataset=description.origin["dataset"],
+        totals={part: sum(column) for part, column in columns.items()},
+        largest=max(columns["train"]),
+        smallest=min(columns["train"]),
+        imbalance=_words(split.imbalance.resolved()),
+        recipe=records["stage_one"]["run"],
+        phases=[
+            f"{phase.schedule.words} with loss {_words(phase.loss.resolved())}"
+            for phase in stage_one.recipe.phases
+            if phase.loss
+        ],
+        seed_one=stage_one.seed,
+        network=_words(description.network),
+        method=_words(records["stage_two"]["settings"]["method"]),
+        seed_two=records["stage_two"]["settings"]["seed"],
+        channels={1: "grey", 3: "RGB"}[description.channels],
+        test=test,
+        selection=f"Validation images: {split.validation.words}.",
+        many=MANY_ABOVE,
+        few=FEW_BELOW,
+        calibration=calibration,
+        before=_calibrated(logits, labels, 1.0),
+        after=_calibrated(logits, labels, description.temperature),
+        classes=[{**row, "accuracy": accuracy} for row, accuracy in per_class],
+        few_images=fewest if fewest < FEW_IMAGES else 0,
+        data_files=[
+            (name, digest) for name, digest in description.origin["data"].items() if name != "identity"
+        ],
+        runs=[(step, run) for step, run in description.origin["runs"].items() if step != "acquire"],
+        device=records["stage_one"]["facts"].get("device", "unknown"),
+        precision=records["stage_one"]["facts"].get("precision", "unknown"),
+        versions=", ".join(
+            f"{name} {version}" for name, version in description.origin["packages"].items() if version
+        ),
+        checks=description.origin["checks"],
     )
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """metrics.json of a run of stage two."""
-    return dict(json.loads((folder / "metrics.json").read_text("utf-8")))
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("longtail", "templates/export"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        block_start_string="<%",
-        block_end_string="%>",
-        variable_start_string="<<",
-        variable_end_string=">>",
-        comment_start_string="<#",
-        comment_end_string="#>",
-    )
-    environment.globals.update(percent=_percent, escape=_escape)
-    return environment
 
 
 def _calibrated(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, float | None]:
@@ -128,10 +101,6 @@ def _words(block: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in block.items() if key not in ("name", "profile")}
     head = str(block.get("name") or block.get("profile"))
     return head + (f" ({', '.join(f'{key} {_value(value)}' for key, value in rest.items())})" if rest else "")
-
-
-def _length(schedule: Length) -> str:
-    return f"{schedule.epochs} epochs" if schedule.epochs else f"{schedule.iterations} iterations"
 
 
 def _value(value: Any) -> str:

@@ -87,6 +87,11 @@ class Length(Settings):
         if (self.epochs is None) == (self.iterations is None):
             raise ValueError("give epochs or iterations, one of the two, e.g. {epochs: 200}")
 
+    @property
+    def words(self) -> str:
+        """As a table says it, e.g. "200 epochs"."""
+        return f"{self.epochs} epochs" if self.epochs else f"{self.iterations} iterations"
+
     def steps(self, steps_per_epoch: int) -> int:
         """Number of steps in all."""
         return self.iterations if self.iterations is not None else (self.epochs or 0) * steps_per_epoch

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from longtail.bootstrap import RESAMPLES
+from longtail.pages import environment
 from longtail.params import Recipe, Table
 from longtail.published_job import Cell, PublishedJob
 from longtail.tables import (
@@ -90,23 +91,10 @@ def _blocks(job: PublishedJob, lines: Sequence[Line]) -> list[Block]:
 
 
 def _environment(escape: Callable[[str], str] | None) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("longtail"),
-        autoescape=escape is None,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        # delimiters that LaTeX leaves alone, for all three
-        block_start_string="<%",
-        block_end_string="%>",
-        variable_start_string="<<",
-        variable_end_string=">>",
-        comment_start_string="<#",
-        comment_end_string="#>",
-        finalize=None if escape is None else partial(_finalize, escape),
-    )
-    return environment
+    pages = environment(escaping=escape is None)
+    if escape is not None:
+        pages.finalize = partial(_finalize, escape)
+    return pages
 
 
 def _finalize(escape: Callable[[str], str], value: object) -> object:

@@ -338,19 +338,18 @@ def difference(line: Line, quantity: str = "accuracy") -> float | None:
 
 def length(recipe: Recipe) -> str:
     """How long stage one trains, e.g. `200 epochs`; phases one after another as `200 epochs + 30 epochs`."""
-    schedules = [phase.schedule for phase in recipe.phases]
-    return " + ".join(
-        f"{schedule.epochs} epochs" if schedule.epochs else f"{schedule.iterations} iterations"
-        for schedule in schedules
-    )
+    return " + ".join(phase.schedule.words for phase in recipe.phases)
 
 
 def augmentation(recipe: Recipe) -> str:
     """What happens to a training image, e.g. `crop 4 + flip + AutoAugment + Cutout 16`."""
     settings = recipe.augmentation
     steps = {
+        "resized crop": settings.resized_crop is not None,
         f"crop {settings.crop}": settings.crop,
         "flip": settings.flip,
+        "colour jitter": settings.jitter is not None,
+        "RandAugment": settings.randaugment is not None,
         "AutoAugment": settings.autoaugment != "none",
         f"Cutout {settings.cutout}": settings.cutout,
         **{transform.name: True for phase in recipe.phases for transform in phase.transforms or []},

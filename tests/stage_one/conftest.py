@@ -14,7 +14,7 @@ from longtail.params import Optimiser
 from longtail.samplers import instance
 from longtail.schedules import LearningRate, Length
 from longtail.stage_one.loop import Phase
-from longtail.stage_one.step import supervised
+from longtail.stage_one.step import Supervised
 
 COUNTS = [40, 20, 8, 3, 1]
 LABELS = torch.arange(5).repeat_interleave(torch.tensor([24, 13, 7, 4, 2]))
@@ -45,7 +45,7 @@ def make_phase() -> Callable[..., Phase]:
             "samplers": [lambda y, g, t: instance.indices(y, g, t, instance.Settings())],
             "augment": flip,
             "normalise": normalise,
-            "step": supervised,
+            "step": Supervised(),
             "batch_size": 8,
             "length": Length(epochs=4),
             "learning_rate": LearningRate(peak=0.05, warmup=1),

@@ -14,9 +14,11 @@ from longtail.exemplars import herding
 from longtail.networks import resnet_cifar
 from longtail.params import Recipe
 from longtail.parts import Part, read_part
+from longtail.stage_one.bank import choose_bank
 from longtail.stage_one.graph import Batch
-from longtail.stage_one.scope import choose_bank, scope
+from longtail.stage_one.scope import scope
 from longtail.stage_one.step import Supervised
+from tests.stage_one.test_resume import KillError
 
 from .conftest import COUNTS
 from .test_phases import history
@@ -261,10 +263,6 @@ def test_a_border_that_parts_nothing_is_one_line(inputs, tmp_path, above):
     with pytest.raises(UserError, match=r"class is data-rich \(more than .* between these") as caught:
         run(inputs, tmp_path / "run", **{**TWO_PHASES, "rich": {"above": above}})
     assert "\n" not in str(caught.value)
-
-
-class KillError(Exception):
-    """Stands for whatever ends a process."""
 
 
 @pytest.mark.parametrize("epochs", [2, 3, 4])

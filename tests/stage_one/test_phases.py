@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from longtail import stage_one
+from tests.stage_one.test_resume import KillError
 
 from .test_stage_one import files, run
 
@@ -82,10 +83,6 @@ def test_a_new_head_is_new_and_learns_while_the_old_one_would_go_on(inputs, tmp_
     assert (new["head.weight"] - old["head.weight"]).abs().mean() > 0.1
     again = split_state(run(inputs, tmp_path / "four", then=[reset]).folder)[1]
     assert same(new, again)
-
-
-class KillError(Exception):
-    """Stands for whatever ends a process."""
 
 
 @pytest.mark.parametrize("epochs", range(1, 8))

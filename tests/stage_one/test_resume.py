@@ -17,7 +17,7 @@ from longtail.params import Optimiser
 from longtail.schedules import LearningRate, Length
 from longtail.stage_one import checkpoint
 from longtail.stage_one.loop import Batch, Outcome, Phase, State, train
-from longtail.stage_one.step import supervised
+from longtail.stage_one.step import Supervised
 
 STEPS = LearningRate.model_validate(
     {"peak": 0.05, "warmup": 1, "decay": {"form": "step", "at": [2, 3], "factors": [0.1, 0.01]}}
@@ -99,7 +99,7 @@ def test_interrupted_inside_epochs_it_begins_the_epoch_again(make_phase, make_mo
             left -= 1
             if left < 0:
                 raise KillError
-            return supervised(modules, batches, progress)
+            return Supervised()(modules, batches, progress)
 
         with pytest.raises(KillError):
             run(make_phase(step=step), make_modules(), path)
@@ -238,7 +238,7 @@ def counting(then: Callable[[int], None]) -> Callable[..., Outcome]:
 
     def step(modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
         then(next(numbers))
-        return supervised(modules, batches, progress)
+        return Supervised()(modules, batches, progress)
 
     return step
 
@@ -257,7 +257,7 @@ def hang_in_the_fourth_epoch(folder: Path) -> None:
 def test_sigkill_in_the_middle_of_an_epoch(tmp_path):
     process = subprocess.Popen([sys.executable, __file__, str(tmp_path)])
     (tmp_path / "whole").mkdir()
-    whole = small_training(tmp_path / "whole", supervised)
+    whole = small_training(tmp_path / "whole", Supervised())
     deadline = time.monotonic() + 60
     while not (tmp_path / "inside").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)

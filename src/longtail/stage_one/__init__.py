@@ -33,6 +33,7 @@ from longtail.parts import Part, read_counts, read_part
 from longtail.picture_files import Images
 from longtail.random import generator
 from longtail.settings import method_module
+from longtail.stage_one.bank import choose_bank, write_bank
 from longtail.stage_one.curves import Curves
 from longtail.stage_one.evaluation import Evaluation, predict
 from longtail.stage_one.freezing import learning
@@ -47,7 +48,7 @@ from longtail.stage_one.loop import (
     has_random_layers,
     train,
 )
-from longtail.stage_one.scope import Scope, choose_bank, scope, write_bank
+from longtail.stage_one.scope import Scope, scope
 from longtail.stage_one.step import Supervised
 from longtail.stage_one.team import team
 

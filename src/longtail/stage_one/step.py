@@ -55,11 +55,9 @@ class Supervised:
             value = loss(logits, labels, progress, batch.weight)
             value = value + loss(logits, others, progress, 1 - batch.weight)
         if self._exemplars is not None:
+            # each step: an epoch begins with train() of all modules
             modules["before"].train(modules["retention"].settings.batchnorm == "train")  # type: ignore[union-attr]
             with torch.no_grad():
                 before = modules["before"].features(batch.images)  # type: ignore[operator]
             value = value + modules["retention"](before, features, self._exemplars[batch.labels], progress)
         return Outcome(value, (logits.detach().argmax(dim=1) == labels).sum())
-
-
-supervised = Supervised()

@@ -1,0 +1,59 @@
+"""The memory bank of a phase: exemplars of classes that it leaves out.
+
+They are some images of each, chosen by the features of the network as the phase before has left it.
+"""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from longtail.params import PhaseSettings
+from longtail.parts import Part
+from longtail.picture_files import Images
+from longtail.random import generator
+from longtail.settings import method_module
+
+
+def choose_bank(
+    phase: PhaseSettings,
+    left_out: Tensor,
+    training: Part,
+    features: Callable[[Images], Tensor],
+    seed: int,
+) -> Tensor:
+    """The exemplars of a phase: indices of training images, by class and then by rank; none without a bank.
+
+    Args:
+        phase: whose `bank` says how many, and by what they are chosen.
+        left_out: classes that the bank stands for, bool (C,).
+        training: all training images.
+        features: images uint8 (n, C, H, W) to features (n, d), of the network as the phase finds it.
+        seed: of the run.
+    """
+    if phase.bank is None:
+        return torch.empty(0, dtype=torch.int64)
+    method = phase.bank.choice
+    choose = method_module("exemplars", method.name).choose
+    found = []
+    for label in left_out.nonzero().flatten().tolist():
+        images = (training.labels == label).nonzero().flatten()
+        key = generator(seed, "exemplars", phase.name, label)
+        chosen = choose(features(training.images[images]), phase.bank.per_class, key, method.options)
+        found.append(images[chosen])
+    return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
+
+
+def write_bank(path: Path, bank: Tensor, training: Part) -> None:
+    """The bank as CSV: class, rank from 1 and sample number (as in train.csv) of each exemplar."""
+    rank: dict[int, int] = {}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["label", "rank", "sample"])
+        for label, sample in zip(
+            training.labels[bank].tolist(), training.samples[bank].tolist(), strict=True
+        ):
+            rank[label] = rank.get(label, 0) + 1
+            writer.writerow([label, rank[label], sample])
