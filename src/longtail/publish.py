@@ -49,6 +49,7 @@ def stamp(plan: Plan) -> None:
 
     A file whose time tells the truth already keeps it, so that a second Snakemake disturbs no first.
     """
+    _forget_other_data(plan)
     times: dict[str, float] = {}  # of run records, which many read
     for item in plan.published():
         current = is_current(item.record, item.identity, item.outputs)
@@ -66,6 +67,17 @@ def stamp(plan: Plan) -> None:
                 _set_time(path, STALE)
             elif _time(str(path)) <= newest:
                 _set_time(path, newest + 0.01)
+
+
+def _forget_other_data(plan: Plan) -> None:
+    """Let a dataset of picture files be acquired anew where its files are not those of the plan any more.
+
+    Its folder has the dataset's name alone, so that dvc.yaml can name it.
+    """
+    for run in plan.acquire.values():
+        found = _read(run.record).get("identity")
+        if found not in (None, run.identity):
+            Path(run.record).unlink(missing_ok=True)
 
 
 def _ask_again(item: Published) -> None:
