@@ -90,7 +90,7 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIB
         return None
     gaps = torch.zeros(bins, dtype=torch.float64)
     rows = max(1, PART // logits.shape[1])
-    for part, own in zip(logits.split(rows), labels.split(rows), strict=True):
+    for part, own in zip(torch.split(logits, rows), torch.split(labels, rows), strict=True):
         confidence, predicted = part.double().softmax(dim=1).max(dim=1)
         number = (confidence * bins).long().clamp(max=bins - 1)
         gaps.index_add_(0, number, (predicted == own).double() - confidence)
