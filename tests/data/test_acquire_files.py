@@ -133,10 +133,6 @@ def test_the_datasets_own_folders_are_its_parts(acquired, pictures, tmp_path):
     assert all("val/" in validation.images.names[row] for row in validation.images.rows)
     with (folder / "validation.csv").open() as rows:
         assert {row["source"] for row in csv.DictReader(rows)} == {"validation"}
-    with pytest.raises(UserError, match="has no validation images of its own"):
-        divided(
-            acquired(train="train", test="test"), tmp_path / "raw" / "x", validation={"source": "official"}
-        )
 
 
 def test_validation_images_that_are_missing_are_said(acquired, tmp_path):
