@@ -126,6 +126,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("layer")
     sub.add_argument("--plan", required=True, help="which plan, as the Snakefile names it")
     sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
+    sub = command(
+        "check-data", "read every picture of a dataset of files and report what is wrong", _check_data
+    )
+    _params_option(sub)
     sub = command("plan", "print the runs: what exists, what is to do", _plan)
     _params_option(sub)
     sub = command("prune", "delete finished runs that no settings file needs, after showing them", _prune)
@@ -176,6 +180,12 @@ def _check(options: argparse.Namespace) -> None:
     else:
         from longtail.run import check
     check(options.layer, options.plan)
+
+
+def _check_data(options: argparse.Namespace) -> None:
+    from longtail.check_data import check_data
+
+    check_data(options.params)
 
 
 def _plan(options: argparse.Namespace) -> None:
