@@ -153,17 +153,11 @@ def _draw_sizes(axis: Axes, checked: "Checked") -> None:
         number_axis(axis, which)
         getattr(axis, f"set_{which}lim")(low, high)
     axis.plot([low, high], [low, high], color="#9a9a9a", linewidth=0.8, zorder=0)
-    axis.plot([side, side, high], [high, side, side], color=COLOURS[1], linewidth=1.2, linestyle="--")
-    axis.annotate(
-        f"what the network sees: {side}",
-        xy=(high, side),
-        xytext=(-4, -4),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=8,
-        color=COLOURS[1],
+    words = f"what the network sees, {side} x {side}"
+    axis.plot(
+        [side, side, high], [high, side, side], color=COLOURS[1], linewidth=1.2, linestyle="--", label=words
     )
+    axis.legend(loc="lower right")
     axis.set_aspect("equal", anchor="N")
     axis.set_xlabel("width in pixels (log scale)")
     axis.set_ylabel("height in pixels (log scale)")
