@@ -1,7 +1,5 @@
 """The report of a check: report.md, tables that a person reads, and report.csv, a row a finding."""
 
-import csv
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longtail.findings import KINDS, Finding
-from longtail.manifest import Entry
+from longtail.manifest import Entry, write_table
 from longtail.members import some
 from longtail.sizes import group, tested, trained
 from longtail.sources import FileData, FolderData, ListData
@@ -45,13 +43,10 @@ MODES = {
 
 def write(checked: "Checked", folder: Path) -> None:
     """Write report.md and report.csv into a folder that is there."""
-    temporary = folder / f".report.csv.{os.getpid()}"
-    with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for one in checked.findings:
-            writer.writerow([one.kind, one.path, one.part, one.label, one.what, one.same_as or ""])
-    temporary.replace(folder / "report.csv")
+    rows = [
+        (one.kind, one.path, one.part, one.label, one.what, one.same_as or "") for one in checked.findings
+    ]
+    write_table(folder / "report.csv", COLUMNS, rows)
     environment = Environment(
         loader=PackageLoader("longtail"),
         block_start_string="<%",

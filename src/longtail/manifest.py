@@ -9,7 +9,7 @@ in .longtail/checked, of this machine alone, so that nothing is hashed twice and
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
@@ -80,13 +80,22 @@ def write(dataset: str, entries: Iterable[Entry]) -> Path:
     """Write a manifest, rows in the order of their paths; the file."""
     file = file_of(dataset)
     file.parent.mkdir(parents=True, exist_ok=True)
+    write_table(file, COLUMNS, sorted(entries, key=BY_PATH))
+    return file
+
+
+def write_table(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV of any text, surrogates of odd file names too, under a temporary name and rename it."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(sorted(entries, key=BY_PATH))
+        plain = csv.writer(lines, lineterminator="\n")
+        quoted = csv.writer(lines, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(columns)
+        for row in rows:
+            # Python's writer leaves a lone carriage return unquoted, and its reader ends the line there
+            odd = any(isinstance(cell, str) and "\r" in cell for cell in row)
+            (quoted if odd else plain).writerow(row)
     temporary.replace(file)
-    return file
 
 
 def digest(entries: Iterable[Entry]) -> str:
