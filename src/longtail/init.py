@@ -35,6 +35,7 @@ LADDERS = {
 }
 LONG_ENOUGH = {False: 60, True: 90}  # epochs, without and with a GPU
 MOST, LEAST = 200, 5  # epochs
+LONG = 100  # epochs from which more augmentation helps, and three seeds tell more than more epochs
 RECIPES = 2  # of stage one in the template
 CLASSIFIERS = 6  # of stage two
 HELD_OUT = 50  # test images of a class at most, where all classes give the same number
@@ -203,7 +204,7 @@ def choose_schedule(machine: Machine, pictures: int, others: int, side: float, m
         size = max(32, min(wanted, int(side) // 16 * 16))
         for seeds in (3, 1):
             found = _schedule(machine, architecture, size, pictures, others, views, seeds, minutes)
-            if found.epochs >= (MOST if seeds == 3 else LONG_ENOUGH[machine.gpu]):
+            if found.epochs >= (LONG if seeds == 3 else LONG_ENOUGH[machine.gpu]):
                 return found
             best = found
     assert best is not None
@@ -289,7 +290,12 @@ def _settings(
         "groups": groups,
         "groups_why": groups_why,
         "architecture": schedule.architecture,
-        "architecture_why": "pretrained: torchvision begins with ImageNet's weights, a path with yours",
+        "architecture_why": "pretrained: "
+        + (
+            "the path of weights of your own, if there are any; torchvision has none of resnet10"
+            if schedule.architecture == "resnet10"
+            else "torchvision begins with ImageNet's weights, which are downloaded; a path with your own"
+        ),
         "batch_size": batch_size,
         "batch_why": f"about {-(-pictures // batch_size)} steps an epoch",
         "epochs": schedule.epochs,
@@ -301,10 +307,10 @@ def _settings(
         "peak": f"{0.1 * batch_size / 128:g}",
         "warmup": max(1, round(schedule.epochs / 20)),
         "evaluate_every": max(1, round(schedule.epochs / 10)),
-        "crop": 0.08 if schedule.epochs >= 100 else 0.25,
+        "crop": 0.08 if schedule.epochs >= LONG else 0.25,
         "crop_why": "a part of the picture of at least this share; "
-        + ("ImageNet's" if schedule.epochs >= 100 else "ImageNet's 0.08 is for longer trainings"),
-        "randaugment": schedule.epochs >= 100,
+        + ("ImageNet's" if schedule.epochs >= LONG else "ImageNet's 0.08 is for longer trainings"),
+        "randaugment": schedule.epochs >= LONG,
         "views": schedule.views,
         "views_why": "augmented views an image that classifiers learn from"
         + ("; 10 where there is a GPU" if schedule.views < 10 else ""),

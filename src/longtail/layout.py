@@ -34,9 +34,9 @@ def layout(paths: Collection[str]) -> Layout:
     """The layout of pictures by their paths below a root.
 
     Folders named train, val, test (or alike, in any case) are parts where train and another one hold class
-    folders. A folder that holds all the rest is gone into. Where no picture lies in a folder of the first
-    level itself, its sub-folders are the classes, unless several have sub-folders of the same names: these
-    are sessions, cameras, years.
+    folders, or there are no others; one without class folders is left out. A folder that holds all the rest
+    is gone into. Where no picture lies in a folder of the first level itself, its sub-folders are the
+    classes, unless several have sub-folders of the same names: these are sessions, cameras, years.
     """
     above = ""
     while True:
@@ -51,7 +51,7 @@ def layout(paths: Collection[str]) -> Layout:
         why = f"found by their names: {', '.join(found.values())}"
         if ignored := sorted(inner.keys() - set(parts.values())):
             why += f"; left out: {', '.join(ignored[:5])}{' ...' if len(ignored) > 5 else ''}"
-        if "test" not in found:
+        if "test" not in found and "validation" in found:
             found["test"] = found.pop("validation")
             why += "; the validation pictures are the test images, there being no others (as for ImageNet)"
     else:
@@ -86,7 +86,8 @@ def _parts(inner: dict[str, list[str]]) -> dict[str, str]:
         for part, names in NAMES.items():
             if name.lower() in names and part not in found and any("/" in rest for rest in rests):
                 found[part] = name
-    return found if "train" in found and len(found) > 1 else {}
+    others = [name for name in inner if not any(name.lower() in names for names in NAMES.values())]
+    return found if "train" in found and (len(found) > 1 or (len(inner) > 1 and not others)) else {}
 
 
 def _classes(rests: Collection[str]) -> tuple[Literal["top", "leaf"], str]:
