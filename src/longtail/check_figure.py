@@ -85,11 +85,9 @@ def _draw_classes(axis: Axes, checked: "Checked", names: list[str], named: bool)
         for name, words in group_words(demands.groups).items()
     ]
     if (total > shown).any():
-        words = (
-            "held out for testing and validation" if demands.natural and (held or demands.validation) else ""
-        )
-        words = " or ".join(filter(None, [words, "not usable" if all_of != usable else ""]))
-        handles.append(Patch(color=LIGHT, label=words))
+        aside = demands.natural and (held is not None or demands.validation.source == "holdout")
+        words = ["held out for testing and validation"] * aside + ["not usable"] * (all_of != usable)
+        handles.append(Patch(color=LIGHT, label=" or ".join(words)))
     handles += _mark(axis, checked, names, total, named)
     axis.legend(handles=handles, loc="lower right" if named else "upper right")
     what = "to train on" if demands.natural else "of which imbalance makes the training set"
@@ -159,7 +157,8 @@ def _draw_sizes(axis: Axes, checked: "Checked") -> None:
     )
     axis.legend(loc="lower right")
     axis.set_aspect("equal", anchor="N")
-    axis.set_xlabel("width in pixels (log scale)")
+    many = "; darker: more pictures" if len(used) > POINTS else ""
+    axis.set_xlabel(f"width in pixels (log scale){many}")
     axis.set_ylabel("height in pixels (log scale)")
     smaller = int((np.minimum(widths, heights) < side).sum())
     axis.set_title(
