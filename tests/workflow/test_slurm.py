@@ -269,6 +269,24 @@ def test_a_killed_snakemake_whose_jobs_live_on_is_typed_again(slurm, undisturbed
     assert results(project) == undisturbed
 
 
+def test_settings_that_are_edited_while_jobs_wait_leave_them_as_they_were(slurm, undisturbed, tmp_path):
+    project = fresh(tmp_path / "project")
+    before = set(slurm.jobs())
+    node = slurm.ask("sinfo", "--noheader", "--format", "%n").strip()
+    slurm.ask("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    process = begin(project, slurm, tmp_path / "output")
+    try:
+        wait_for(lambda: len(set(slurm.jobs()) - before) == 2)
+        project.edit("params.yaml", "peak: 0.1", "peak: 0.2")
+        slurm.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        assert process.wait(timeout=400) == 0, (tmp_path / "output").read_text()
+    finally:
+        stop(process)
+        with suppress(subprocess.CalledProcessError):  # it is not draining any more
+            slurm.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    assert results(project) == undisturbed
+
+
 def test_the_generic_profile_makes_a_table_and_its_group_of_pages(slurm, undisturbed, tmp_path):
     project = fresh(tmp_path / "project")
     before = set(slurm.jobs())
