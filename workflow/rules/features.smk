@@ -18,8 +18,8 @@ rule features:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
-        runtime="30m",
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: f"{30 * attempt}m",
     params:
         folder=lambda w: PLAN.features[w.run].folder,
     shell:

@@ -10,13 +10,13 @@ os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.getenv('PA
 from longtail.cli import COMPUTING
 from longtail.companions import want
 from longtail.errors import UserError
-from longtail.params import Params
+from longtail.frozen import settings
 from longtail.plan import plan
 from longtail.publish import stamp
 
 SETTINGS = config.get("params", "params.yaml")
 try:
-    PLAN = plan(Params.load(SETTINGS), SETTINGS)
+    PLAN = plan(settings(SETTINGS, workflow.is_main_process), SETTINGS)
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)

@@ -16,8 +16,8 @@ rule stage_one:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
-        runtime="12h",
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: f"{12 * attempt}h",
     params:
         folder=lambda w: PLAN.stage_one[w.run].folder,
     shell:
