@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from longtail import manifest
 from longtail.errors import UserError
 from longtail.identity import digest, file_digest
-from longtail.sources import CsvData, Files, FolderData, ListData
+from longtail.sources import CsvData, Data, Files, FolderData, ListData, PublishedData
 
 PARTS = ("train", "validation", "test")
 Named = list[tuple[str, str]]  # path and class name
@@ -129,15 +129,18 @@ def identity(dataset: str, data: Files) -> str:
     return digest({"dataset": dataset, **kept})
 
 
-def current(dataset: str, data: Files) -> None:
+def current(dataset: str, data: Data) -> None:
     """Make sure that the files are those that were checked, by their sizes and times.
 
-    For published lists only where they were checked: the pictures that they name never change.
+    For published lists only where they were checked: the pictures that they name never change. Where the
+    pictures are not on this machine there is nothing to compare; what needs them says so.
 
     Raises:
         UserError: if a file is new, changed or gone since, or nothing was ever checked.
     """
-    if (entries := _entries(dataset, data)) is None:
+    if isinstance(data, PublishedData) or (entries := _entries(dataset, data)) is None:
+        return
+    if not Path(data.root).expanduser().is_dir():
         return
     if wrong := manifest.changes(dataset, root_of(data), entries, files(data)):
         verb = "is" if len(wrong) == 1 else "are"

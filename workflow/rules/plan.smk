@@ -11,12 +11,16 @@ from longtail.cli import COMPUTING
 from longtail.companions import want
 from longtail.errors import UserError
 from longtail.frozen import settings
+from longtail.members import current
 from longtail.plan import plan
 from longtail.publish import stamp
 
 SETTINGS = config.get("params", "params.yaml")
 try:
-    PLAN = plan(settings(SETTINGS, workflow.is_main_process), SETTINGS)
+    PARAMS = settings(SETTINGS, workflow.is_main_process)
+    if workflow.is_main_process:
+        current(PARAMS.dataset, PARAMS.data)
+    PLAN = plan(PARAMS, SETTINGS)
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
