@@ -277,7 +277,8 @@ def jittered(images: Tensor, chance: Tensor, settings: Jitter) -> Tensor:
     result = torch.empty_like(images)
     # On a CPU a few images at a time, which stay in its cache from one operation to the next.
     size = len(images) if images.device.type != "cpu" else max(1, CACHED // max(1, images[:1].numel()))
-    for own, factor, out in zip(images.split(size), factors.split(size), result.split(size), strict=True):
+    pieces = (torch.split(tensor, size) for tensor in (images, factors, result))
+    for own, factor, out in zip(*pieces, strict=True):
         brightness, contrast, saturation = factor.view(-1, 3, 1, 1, 1).unbind(1)
         found = own.permute(0, 2, 3, 1).float().mul_(brightness).clamp_(0, 255)  # (n, H, W, C)
         middle = (found.mean(dim=(1, 2)) @ grey).view(-1, 1, 1, 1)
