@@ -3,6 +3,9 @@
 import csv
 import os
 import shutil
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +280,26 @@ def test_processes_and_one_process_find_the_same(pictures, tmp_path):
     root = os.path.realpath(pictures)
     alone = {path: inspection.inspect(root, path) for path in paths}
     assert {one.entry.path: one for one in inspection.inspect_all(root, paths, workers=2)} == alone
+
+
+def test_a_file_that_ends_its_process_is_broken_and_the_rest_is_read(pictures, monkeypatch):
+    own = inspection.inspect
+
+    def inspect(root, path):
+        if path in ("cat/001.jpg", "emu/002.jpg"):
+            os._exit(1)  # as a decoder that reads where it must not
+        return own(root, path)
+
+    monkeypatch.setattr(inspection, "inspect", inspect)
+    monkeypatch.setattr(inspection, "CHUNK", 2)
+    forked = partial(ProcessPoolExecutor, mp_context=get_context("fork"))  # has the function above
+    monkeypatch.setattr(inspection, "_pool", forked)
+    paths = sorted(manifest.picture_files(pictures))
+    found = list(inspection.inspect_all(os.path.realpath(pictures), paths, workers=2))
+    assert sorted(one.entry.path for one in found) == paths
+    broken = {one.entry.path: one.entry.trouble for one in found if one.entry.trouble}
+    said = "ends the process that decodes it"
+    assert broken == {"cat/001.jpg": said, "emu/002.jpg": said}
 
 
 def test_an_interrupted_check_goes_on_where_it_was(pictures, capsys, monkeypatch):
