@@ -25,8 +25,9 @@ SCRIPTS = Path(__file__).parent / "slurm"
 INSTALL = "apt-get install -y --no-install-recommends slurmctld slurmd munge slurm-client"
 QUICK = ("--slurm-init-seconds-before-status-checks", "2")
 TABLE = ("snakemake", "--workflow-profile", "profiles/slurm", *QUICK, "results/table2.csv")
+GENERIC = ("snakemake", "--workflow-profile", "profiles/generic", "--seconds-between-status-checks", "2")
 
-# Two runs of stage one, which take some ten seconds on a core; two runs of stage two on each.
+# Two runs of stage one, which take some seconds on a core; two runs of stage two on each.
 SETTINGS = """\
 dataset: digits
 imbalance: {profile: exponential, ratios: [10]}
@@ -37,7 +38,7 @@ precision: float32
 training:
   network: {name: resnet_cifar, depth: 8, width: 8}
   batch_size: 64
-  schedule: {epochs: 200}
+  schedule: {epochs: 120}
   learning_rate: {peak: 0.1}
   augmentation: {crop: 1, flip: false, autoaugment: none, cutout: 0}
   evaluate_every: 0
@@ -185,8 +186,10 @@ def wait_for(what: Callable[[], object], seconds: float = 90) -> None:
         time.sleep(0.2)
 
 
-def begin(project: Project, slurm: Slurm, output: Path) -> subprocess.Popen[bytes]:
-    """Start the table's command in the background, checkpoints after every epoch."""
+def begin(
+    project: Project, slurm: Slurm, output: Path, command: tuple[str, ...] = TABLE
+) -> subprocess.Popen[bytes]:
+    """Start a command in the background, checkpoints after every epoch."""
     environment = {
         **os.environ,
         **slurm.environment,
@@ -195,7 +198,7 @@ def begin(project: Project, slurm: Slurm, output: Path) -> subprocess.Popen[byte
     }
     with output.open("wb") as file:
         return subprocess.Popen(
-            TABLE,
+            command,
             cwd=project.path,
             env=environment,
             stdout=file,
@@ -274,7 +277,7 @@ def test_settings_that_are_edited_while_jobs_wait_leave_them_as_they_were(slurm,
     before = set(slurm.jobs())
     node = slurm.ask("sinfo", "--noheader", "--format", "%n").strip()
     slurm.ask("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
-    process = begin(project, slurm, tmp_path / "output")
+    process = begin(project, slurm, tmp_path / "output", (*GENERIC, "results/table2.csv"))
     try:
         wait_for(lambda: len(set(slurm.jobs()) - before) == 2)
         project.edit("params.yaml", "peak: 0.1", "peak: 0.2")
@@ -290,8 +293,7 @@ def test_settings_that_are_edited_while_jobs_wait_leave_them_as_they_were(slurm,
 def test_the_generic_profile_makes_a_table_and_its_group_of_pages(slurm, undisturbed, tmp_path):
     project = fresh(tmp_path / "project")
     before = set(slurm.jobs())
-    generic = ("snakemake", "--workflow-profile", "profiles/generic", "--seconds-between-status-checks", "2")
-    code, out = project.status(*generic, env=slurm.environment)
+    code, out = project.status(*GENERIC, env=slurm.environment)
     assert code == 0, out
     assert (project.path / "results/report.html").is_file()
     assert project.nothing_to_do()
