@@ -135,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--minutes",
         type=float,
-        default=15,
+        default=12,
         metavar="N",
         help="that all may take on this machine (default: 15)",
     )

@@ -46,6 +46,8 @@ from longtail.weight_file import WeightFile
 
 STEPS = ("acquire", "split", "stage_one", "features", "stage_two")
 RAW = "data/raw"
+DECODERS = 8  # cores a device that decode pictures; one decodes about 900 a second (docs/scale.md)
+MEMORY_MB, PICTURES_MB = 4000, 16_000  # that a run asks a cluster for
 DECODING = ("longtail.picture_files", "longtail.pictures")  # what runs on picture files are computed by too
 
 
@@ -66,6 +68,25 @@ class Run:
     def record(self) -> str:
         """The file that is written last."""
         return f"{self.folder}/run.json"
+
+    @property
+    def devices(self) -> int:
+        """On how many devices it is computed, at most."""
+        settings = self.settings
+        return settings.recipe.devices if isinstance(settings, StageOneSettings) else 1
+
+    @property
+    def cpus(self) -> int:
+        """Cores that keep its devices busy: pictures are decoded on them."""
+        decodes = getattr(self.settings, "images", None) is not None
+        return self.devices * (DECODERS if decodes else 1)
+
+    @property
+    def memory(self) -> int:
+        """Main memory that it asks a cluster for, in MB; a second attempt asks for twice as much."""
+        settings = [self.settings, *(run.settings for run in self.inputs)]
+        large = any(getattr(block, "images", None) is not None for block in settings)
+        return self.devices * (PICTURES_MB if large else MEMORY_MB)
 
     def planned(self, texts: Texts) -> str:
         """What the run's command is told, as JSON."""

@@ -3,7 +3,9 @@
 Jobs see CUDA_VISIBLE_DEVICES as Slurm sets it, and compute on the CPU.
 """
 
+import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -302,6 +304,29 @@ def test_the_generic_profile_makes_a_table_and_its_group_of_pages(slurm, undistu
     # two of stage one, one of classifiers, one of figures and report
     assert len(jobs) == 4
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
+
+
+def test_one_training_on_two_devices_of_its_job(slurm, tmp_path):
+    """devices: 2 asks Slurm for two GPUs and two cores, and torchrun starts two processes there."""
+    project = fresh(tmp_path / "project")
+    project.edit("params.yaml", "training:\n", "training:\n  shards: 2\n  devices: 2\n")
+    [run, *_] = re.findall(
+        r"to do +(\S+-ce-seed0-\w{8})$", project.run("longtail", "plan").split("stage_one:")[1], re.MULTILINE
+    )
+    target = f"results/stage_one/{run}/run.json"
+    before = set(slurm.jobs())
+    code, out = project.status(*TABLE[:-1], target, env=slurm.environment)
+    assert code == 0, out
+    [job] = [job for number, job in slurm.jobs().items() if number not in before]
+    assert (job["TresPerJob"], job["NumCPUs"]) == ("gres:gpu:2", "2")
+    facts = json.loads((project.path / target).read_text())["facts"]
+    assert facts["processes"] == 2
+    here = fresh(tmp_path / "here")
+    here.edit("params.yaml", "training:\n", "training:\n  shards: 2\n")
+    here.run("snakemake", target)
+    for name in ("model.safetensors", "history.csv", "metrics.json"):
+        file = f"results/stage_one/{run}/{name}"
+        assert (project.path / file).read_bytes() == (here.path / file).read_bytes()
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
