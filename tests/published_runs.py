@@ -165,7 +165,7 @@ def _predictions(right: np.ndarray, random: np.random.Generator) -> dict[str, np
     classes = len(right)
     labels = np.arange(classes).repeat(100)
     answers = np.where(np.tile(np.arange(100), classes) < right.repeat(100), labels, (labels + 1) % classes)
-    logits = np.zeros((len(labels), classes), np.float16)
+    logits = np.zeros((len(labels), classes), np.float32)
     logits[np.arange(len(labels)), answers] = 3
     order = random.permutation(len(labels))
     return {"logits": logits[order], "labels": labels[order], "samples": order}

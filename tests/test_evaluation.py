@@ -7,6 +7,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from longtail import evaluation
 from longtail.evaluation import expected_calibration_error, group_accuracy, metrics
 
 COUNTS = torch.tensor([500, 101, 100, 20, 19, 1])
@@ -91,3 +92,12 @@ def test_a_sure_and_right_network_is_calibrated_a_sure_and_wrong_one_is_not():
     logits, labels = 100 * torch.eye(4), torch.arange(4)
     assert expected_calibration_error(logits, labels) == pytest.approx(0)
     assert expected_calibration_error(logits, labels.roll(1)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("part", [1, 70, 7 * 50])
+def test_the_calibration_error_in_parts_is_that_of_all_logits_at_once(monkeypatch, part):
+    random = torch.Generator().manual_seed(0)
+    logits, labels = 3 * torch.randn(50, 7, generator=random), torch.randint(7, (50,), generator=random)
+    whole = expected_calibration_error(logits, labels)
+    monkeypatch.setattr(evaluation, "PART", part)
+    assert expected_calibration_error(logits, labels) == pytest.approx(whole, abs=1e-15)

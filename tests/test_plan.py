@@ -237,3 +237,47 @@ def test_dvc_yaml_depends_on_all_code_that_a_layer_is_hashed_with(root, everythi
                 path = str(file.relative_to(root))
                 covered = any(path == dep or path.startswith(f"{dep}/") for dep in stages[step]["deps"])
                 assert covered or file.stat().st_size < 200, f"dvc.yaml: {step} lacks {name}"
+
+
+def demo(root, **changes):
+    settings = parse((root / "workflow/settings/demo.yaml").read_text())
+    return Params.read({**settings, **changes})
+
+
+def test_tables_in_results_stand_there_and_all_else_in_the_files_own_folder(root):
+    settings = parse((root / "workflow/settings/demo.yaml").read_text())
+    renamed = {"digits": settings["tables"]["table2"]}
+    figures = {"class_counts": {"table": "digits"}}
+    sweeps = {"k": {"method": "GLAG", "grid": {"stage_two.k": [2, 3]}}}
+    params = demo(root, tables=renamed, figures=figures, sweeps=sweeps, tables_in="results")
+    planned = plan(params, "workflow/settings/mine.yaml", root)
+    assert planned.files[:3] == [
+        "results/digits.csv",
+        "results/sweeps/k.csv",
+        "results/mine/figures/class_counts.png",
+    ]
+    assert planned.files[-1] == "results/mine/report.html"
+    folders = [run.folder for step in STEPS[1:] for run in planned.runs(step).values()]
+    assert all(folder.startswith("results/mine/") for folder in folders)
+    own = plan(demo(root, tables=renamed, figures=figures), "workflow/settings/mine.yaml", root)
+    assert own.tables["digits"].outputs[0] == "results/mine/digits.csv"
+    assert own.tables["digits"].identity != planned.tables["digits"].identity
+    assert set(own.stage_two) == {run for run in planned.stage_two if "-k3-" not in run}
+
+
+@pytest.mark.parametrize("taken", ["table2", "sweeps/gamma_b"])
+def test_a_table_in_results_takes_no_place_of_one_of_params_yaml(root, taken):
+    sweeps = {"gamma_b": {"method": "GLAG", "grid": {"stage_two.k": [2]}}} if "/" in taken else {}
+    tables = {"mine": demo(root).tables["table2"].resolved()} if sweeps else {}
+    changes = {key: value for key, value in (("sweeps", sweeps), ("tables", tables)) if value}
+    changes["figures"] = {}
+    with pytest.raises(UserError, match=f"tables_in: results: {taken} is a table of params.yaml too"):
+        plan(demo(root, tables_in="results", **changes), "workflow/settings/mine.yaml", root)
+
+
+def test_settings_files_of_the_project_that_publish_in_results_share_no_table(root):
+    names = []
+    for file in sorted((root / "workflow/settings").rglob("*.yaml")):
+        params = Params.load(file)
+        names += [*params.tables] if params.tables_in else []
+    assert len(names) == len(set(names)) >= 11

@@ -9,6 +9,7 @@ from torch import Tensor
 MANY_ABOVE = 100  # many-shot classes have more training images than this
 FEW_BELOW = 20  # few-shot classes have fewer
 CALIBRATION_BINS = 15
+PART = 1 << 22  # logits that are looked at together, in float64
 
 Accuracies = list[float | None]
 
@@ -87,10 +88,13 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIB
     """
     if not len(labels):
         return None
-    confidence, predicted = logits.double().softmax(dim=1).max(dim=1)
-    gap = (predicted == labels).double() - confidence
-    number = (confidence * bins).long().clamp(max=bins - 1)
-    return float(torch.zeros(bins, dtype=torch.float64).index_add_(0, number, gap).abs().sum() / len(labels))
+    gaps = torch.zeros(bins, dtype=torch.float64)
+    rows = max(1, PART // logits.shape[1])
+    for part, own in zip(torch.split(logits, rows), torch.split(labels, rows), strict=True):
+        confidence, predicted = part.double().softmax(dim=1).max(dim=1)
+        number = (confidence * bins).long().clamp(max=bins - 1)
+        gaps.index_add_(0, number, (predicted == own).double() - confidence)
+    return float(gaps.abs().sum() / len(labels))
 
 
 def _mean(accuracies: Accuracies) -> float | None:

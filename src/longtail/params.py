@@ -643,6 +643,8 @@ class Params(Settings):
     stage_two: dict[EntryName, Classifier]
     methods: dict[str, MethodRow]
     tables: dict[EntryName, Table] = Field({})
+    # results: tables of a settings file other than params.yaml stand beside those of params.yaml
+    tables_in: Literal["results"] | None = None
     figures: dict[EntryName, Figure] = Field({})
     sweeps: dict[EntryName, Sweep] = Field({})
 
@@ -804,6 +806,18 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
     list("-+.0123456789"),
 )
+
+
+def table_names(path: Path) -> set[str]:
+    """Names of the tables of a settings file, as far as it names any; nothing else of it is checked.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    data = _data(path)
+    found = {key: data.get(key) if isinstance(data, dict) else None for key in ("tables", "sweeps")}
+    tables, sweeps = (list(block) if isinstance(block, dict) else [] for block in found.values())
+    return {*map(str, tables), *(f"sweeps/{name}" for name in sweeps)}
 
 
 def parse(text: str) -> Any:

@@ -36,6 +36,7 @@ from longtail.params import (
     StageOneSettings,
     StageTwoSettings,
     Table,
+    table_names,
 )
 from longtail.settings import Settings, Texts, plain
 from longtail.sources import Pictures, PublishedData
@@ -246,6 +247,7 @@ class Plan:
     results: str
     splits: str
     source: str
+    tables_in: str  # the folder of tables: results, or that of a settings file that asks for no other
     acquire: dict[str, Run] = field(default_factory=dict)
     split: dict[str, Run] = field(default_factory=dict)
     stage_one: dict[str, Run] = field(default_factory=dict)
@@ -458,14 +460,27 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
     if "report" in params.tables:
         raise UserError(f"{source}: tables.report: results/report.html is the workflow's report; rename it")
     results = f"results/{name}" if name else "results"
-    result = Plan(name, results, f"{results}/splits" if name else "data/splits", str(source))
+    splits = f"{results}/splits" if name else "data/splits"
+    result = Plan(name, results, splits, str(source), params.tables_in or results)
     planner = _Planner(result, root, DECODING if _pictures(params) else ())
     raw = planner.acquire(_acquired(params))
     for part in (params, *expanded(params)):
         _publish(planner, part, raw)
+    if name and params.tables_in:
+        _refuse_tables_of(root / "params.yaml", result)
     if result.published():
         result.report["report"] = _report(planner, result)
     return result
+
+
+def _refuse_tables_of(main: Path, result: Plan) -> None:
+    """Refuse a table of another settings file that would stand in the place of one of params.yaml."""
+    taken = table_names(main) & set(result.tables) if main.is_file() else set()
+    if taken:
+        raise UserError(
+            f"{result.source}: tables_in: {result.tables_in}: {', '.join(sorted(taken))} is a table of "
+            f"{main.name} too; rename it, or leave tables_in out to publish in {result.results}/"
+        )
 
 
 def _acquired(params: Params) -> AcquireSettings:
@@ -626,7 +641,7 @@ def _table(
     return Published(
         kind="tables",
         name=entry,
-        folder=planner.plan.results,
+        folder=planner.plan.tables_in,
         settings=table,
         modules=modules,
         code=planner.code(modules),

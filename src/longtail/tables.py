@@ -261,14 +261,12 @@ def _correct(cells: Sequence[Cell]) -> "npt.NDArray[np.int8]":
     """Whether each test image is classified rightly, a row a run, the images in one order."""
     import numpy as np
 
-    found = [cell.predictions() for cell in cells]
-    order = [run["samples"].argsort(kind="stable") for run in found]
-    return np.stack(
-        [
-            (run["logits"].argmax(1) == run["labels"])[ordered]
-            for run, ordered in zip(found, order, strict=True)
-        ]
-    ).astype(np.int8)
+    rows = []
+    for cell in cells:  # one after the other: logits may be large
+        found = cell.predictions()
+        right = found["logits"].argmax(1) == found["labels"]
+        rows.append(right[found["samples"].argsort(kind="stable")])
+    return np.stack(rows).astype(np.int8)
 
 
 def _ours(job: PublishedJob, cells: list[Cell]) -> Ours:

@@ -40,6 +40,7 @@ onstart:
 pathvars:
     results=PLAN.results,
     splits=PLAN.splits,
+    tables=PLAN.tables_in,
 
 
 wildcard_constraints:

@@ -3,12 +3,12 @@ rule tables:
         lambda w: PLAN.tables[w.table].inputs,
     output:
         report(
-            "<results>/{table}.html",
+            "<tables>/{table}.html",
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}"},
         ),
-        multiext("<results>/{table}", ".csv", ".md", ".tex", ".identity.json"),
+        multiext("<tables>/{table}", ".csv", ".md", ".tex", ".identity.json"),
     log:
         "logs/tables/{table}.log",
     benchmark:

@@ -137,7 +137,8 @@ def _label(job: PublishedJob, data: FeatureData, tail: np.ndarray) -> int:
 
 def _ellipse(values: np.ndarray, others: np.ndarray) -> tuple[Ellipse, float]:
     """The ellipse of the values' Gaussian (M, 2), and the share of other points (N, 2) that lie in it."""
-    mean, covariance = values.mean(0), np.cov(values.T)
+    mean = values.mean(0)
+    covariance = np.cov(values.T) if len(values) > 1 else np.zeros((2, 2))  # a class of one image has none
     lengths, axes = np.linalg.eigh(covariance)
     lengths = lengths.clip(min=0)
     angle = np.degrees(np.arctan2(axes[1, 1], axes[0, 1]))

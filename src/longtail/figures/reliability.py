@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from longtail.evaluation import CALIBRATION_BINS
+from longtail.evaluation import CALIBRATION_BINS, PART
 from longtail.figures import COLOURS, at_ratio, by_method, chosen, heading
 from longtail.published_job import Cell, PublishedJob
 from longtail.settings import Settings as BaseSettings
@@ -54,10 +54,14 @@ def draw(job: PublishedJob) -> Figure:
 def binned(cell: Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Number of test images, sum of confidences and number of right answers in each bin of confidence."""
     found = cell.predictions()
-    logits = found["logits"].astype(np.float64)
-    shares = np.exp(logits - logits.max(1, keepdims=True))
-    confidence = shares.max(1) / shares.sum(1)
-    right = logits.argmax(1) == found["labels"]
+    count, classes = found["logits"].shape
+    rows = max(1, PART // classes)
+    confidence = np.empty(count)
+    for first in range(0, count, rows):
+        logits = found["logits"][first : first + rows].astype(np.float64)
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        confidence[first : first + rows] = shares.max(1) / shares.sum(1)
+    right = found["logits"].argmax(1) == found["labels"]
     place = (confidence * CALIBRATION_BINS).astype(int).clip(max=CALIBRATION_BINS - 1)
     number, sure, hits = (
         np.bincount(place, weights=weights, minlength=CALIBRATION_BINS)

@@ -5,7 +5,8 @@ many, medium or few (top-1, percent), or linear (top-1 of a linear classifier th
 whole, balanced training set over frozen features). `printed` is the text of the paper; `-` is the
 paper's own mark for a number that it does not give. No imbalance_ratio is a dataset that is as it is (profile
 natural). GLAG's tables 3 and 4 are lost: what stands under their names is what others print of the same
-datasets, each with its own source, and nothing of GLAG's; so does places_lt, a table that GLAG has not.
+datasets, each with its own source, and nothing of GLAG's; so does places_lt, a table that GLAG has not, and
+imagenet_lt_samplers, which is Decoupling's.
 """
 
 import csv
