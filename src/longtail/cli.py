@@ -137,7 +137,7 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=12,
         metavar="N",
-        help="that all may take on this machine (default: 15)",
+        help="that all may take on this machine (default: 12)",
     )
     sub = command(
         "check-data", "read every picture of a dataset of files and report what is wrong", _check_data
