@@ -14,7 +14,7 @@ from typing import TextIO
 from longtail.errors import UserError
 
 STEPS = ("acquire", "split", "stage-one", "features", "stage-two")
-PUBLISHED = ("tables", "figures", "report")
+PUBLISHED = ("tables", "figures", "models", "report")
 # glibc gives freed memory back to the kernel and faults it in again at every step unless told not to:
 # 7 to 18 % of a training step on a CPU. It reads these before Python starts.
 FULL = re.compile(r"No space left|os error (27|28|122)\b")  # as safetensors says it

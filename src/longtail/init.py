@@ -40,7 +40,7 @@ RECIPES = 2  # of stage one in the template
 CLASSIFIERS = 6  # of stage two
 HELD_OUT = 50  # test images of a class at most, where all classes give the same number
 STEPS_AN_EPOCH = 50  # that the batch size leaves, or the network moves too seldom
-RESERVED = {*STEPS, *DATASETS, "figures", "splits", "sweeps", "report", "params"}
+RESERVED = {*STEPS, *DATASETS, "figures", "models", "splits", "sweeps", "report", "params"}
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def init(folder: str, name: str | None, to: str | None, minutes: float) -> Path:
     print(
         f"\nsettings: {file}, about {_minutes(schedule.seconds)} in all on this machine. Next:\n"
         f"  snakemake --cores all --config params={file}\n"
-        f"  longtail export RUN    # the model to take home, of one of results/{file.stem}/stage_two"
+        f"  longtail predict results/{file.stem}/models/best PICTURES"
     )
     return file
 

@@ -1,5 +1,6 @@
 """A folder of pictures through the workflow: checked, trained on in two processes, exported, predicted."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -46,6 +47,7 @@ SETTINGS = {
         }
     },
     "figures": {"class_counts": {"table": "comparison"}},
+    "models": {"best": {"table": "comparison"}, "crt": {"method": "cRT"}},
 }
 
 
@@ -84,12 +86,17 @@ def test_a_folder_of_pictures_becomes_a_table_and_a_model(pets):
     assert json.loads(trained.read_text())["facts"]["processes"] == 2
     assert "Nothing to be done" in pets.run(*SNAKEMAKE, "-n")
 
-    [run] = [folder for folder in pets.path.glob("results/pets/stage_two/*-crt-*")]
-    pets.run("longtail", "export", run.name)
+    with (pets.path / "results/pets/models/best/choice.csv").open() as file:
+        choice = list(csv.DictReader(file))
+    assert [row["method"] for row in choice] == ["CE", "cRT"]
+    [best] = [row for row in choice if row["chosen"]]
+    assert all(
+        best["validation_mean_class_accuracy"] >= row["validation_mean_class_accuracy"] for row in choice
+    )
     held_out = [f"pictures/{name}/{number}.jpg" for name in COUNTS for number in range(6)]
     form = ("--format", "json")
     said = [
-        json.loads(pets.run("longtail", "predict", f"exported/{run.name}{file}", *held_out, *form))
+        json.loads(pets.run("longtail", "predict", f"results/pets/models/crt{file}", *held_out, *form))
         for file in ("", "/model.onnx")
     ]
     classes = [[one["classes"][0]["class"] for one in found] for found in said]

@@ -47,3 +47,4 @@ wildcard_constraints:
     run=r"[a-z0-9][a-z0-9_.-]*",
     table="|".join(PLAN.tables) or "none",
     figure="|".join(PLAN.figures) or "none",
+    model="|".join(PLAN.models) or "none",
