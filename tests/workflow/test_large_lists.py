@@ -169,6 +169,25 @@ def test_runs_and_tables_of_the_settings_file(large, monkeypatch, name):
     assert phases["poor"] == 3  # two phases with bank and retention, without the one, without both
 
 
+def test_a_file_of_ones_own_with_other_paths_and_devices_plans_the_same_runs(large, monkeypatch):
+    """The example of docs/scale.md: where files lie and on how many GPUs a run trains changes no result."""
+    monkeypatch.chdir(large.path)
+    page = (ROOT / "docs/scale.md").read_text()
+    example = page.split("```yaml\n")[1].split("```")[0]
+    assert "/data/lists/ImageNet_LT_train.txt" in example
+    moved = large.path / "moved.txt"
+    moved.write_bytes((large.path / "data/lists/ImageNet_LT_train.txt").read_bytes())
+    mine = large.path / "mine.yaml"
+    mine.write_text(example.replace("/data/lists/ImageNet_LT_train.txt", str(moved)))
+    own = plan(Params.load("mine.yaml"), "mine.yaml")
+    source = "workflow/settings/imagenet-lt.yaml"
+    published = plan(Params.load(source), source)
+    assert {step: set(own.runs(step)) for step in STEPS} == {
+        step: set(published.runs(step)) for step in STEPS
+    }
+    assert {run.settings.recipe.devices for run in own.stage_one.values()} == {1, 4}
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_a_dry_run_of_one_table_in_results(large, name):
     """`snakemake -n --config params=... -- results/table3.csv`, with every list at full size."""
