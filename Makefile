@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo demo-asynchronous demo-all test bench check lock environment clean
+.PHONY: demo demo-asynchronous demo-all test test-slurm test-cluster bench check lock environment clean
 
 demo: environment
 	$(BIN)/snakemake --cores all --config params=workflow/settings/demo.yaml
@@ -22,6 +22,18 @@ demo-all: environment
 test: environment
 	$(BIN)/python -m pytest -n 2
 
+# A real Slurm of one node with two fake GPUs; where its packages are missing, the tests say which (docs/cluster.md).
+test-slurm: environment
+	$(BIN)/python -m pytest -m cluster tests/workflow/test_slurm.py
+
+# Kubernetes by a stand-in for kubectl, DVC remotes in S3 and over SSH by local servers.
+test-cluster: environment .venv/.cluster
+	$(BIN)/python -m pytest -m "cluster or not cluster" tests/workflow/test_kubernetes.py tests/workflow/test_remotes.py
+
+.venv/.cluster: requirements-cluster.lock $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-cluster.lock
+	touch $@
+
 # Ten minutes on two cores; prints a table and writes benchmarks/latest.json (docs/performance.md).
 bench: environment .venv/.bench
 	$(BIN)/python -m benchmarks
@@ -31,8 +43,8 @@ bench: environment .venv/.bench
 	touch $@
 
 check: environment
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check . profiles/kubernetes/submit
+	$(BIN)/ruff format --check . profiles/kubernetes/submit
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/python -m pytest -q tests/workflow/test_lint.py
@@ -52,6 +64,8 @@ lock:
 		--output-file requirements.lock requirements.in
 	uv pip compile --quiet --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
 		--output-file requirements-bench.lock requirements-bench.in
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
+		--constraint requirements.lock --output-file requirements-cluster.lock requirements-cluster.in
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

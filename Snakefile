@@ -10,6 +10,7 @@ include: "workflow/rules/features.smk"
 include: "workflow/rules/stage_two.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/models.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -11,6 +11,7 @@ from benchmarks import (
     augmentation,
     generation,
     gpu,
+    loader,
     observers,
     rows,
     stage_two,
@@ -22,10 +23,8 @@ from benchmarks import (
 from benchmarks.hardware import commit
 from benchmarks.side import Side
 
-PARTS: dict[str, Callable[[bool], list[rows.Row]]] = {
-    module.PART: module.rows
-    for module in (training, observers, augmentation, generation, stage_two, workflow, startup, two_runs, gpu)
-}
+MODULES = (training, observers, augmentation, loader, generation, stage_two, workflow, startup, two_runs, gpu)
+PARTS: dict[str, Callable[[bool], list[rows.Row]]] = {module.PART: module.rows for module in MODULES}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -27,6 +27,8 @@ from longtail.pictures import Box
 
 CHUNK_BYTES = 48 << 20  # of images at once: 16,384 of 3 x 32 x 32; working memory is about four times that
 MAGNITUDE_BINS = 31  # of RandAugment
+LUMINANCE = (0.2989, 0.587, 0.114)  # of red, green and blue, by ITU-R 601-2, as torchvision has it
+CACHED = 1 << 18  # values of images that a processor's cache holds as float32
 ATTEMPTS = 10  # to find a part of a picture
 MAGNITUDES = 10  # steps of an AutoAugment magnitude, as the policy counts them
 MOVES = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
@@ -168,11 +170,14 @@ def apply(images: Tensor, draws: Draws, settings: Augmentation) -> Tensor:
     for start in range(0, len(images), chunk):
         part = slice(start, start + chunk)
         drawn, view = draws[part], augmented[part]
-        if settings.crop or settings.flip:
+        if settings.crop:
             flipped = drawn.flip & settings.flip
             view.copy_(crop_and_flip(images[part], drawn.top, drawn.left, flipped, settings.crop))
         else:
             view.copy_(images[part])
+            if settings.flip:
+                mirrored = drawn.flip.nonzero().flatten().to(view.device)
+                view.index_copy_(0, mirrored, view.index_select(0, mirrored).flip(3))
         if settings.jitter and drawn.jitter is not None:
             view.copy_(jittered(view, drawn.jitter, settings.jitter))
         if settings.randaugment and drawn.operation is not None and drawn.sign is not None:
@@ -267,18 +272,21 @@ def jittered(images: Tensor, chance: Tensor, settings: Jitter) -> Tensor:
         settings: the strengths.
     """
     strengths = torch.tensor([settings.brightness, settings.contrast, settings.saturation])
-    factors = (1 + strengths * chance).to(images.device)[:, :, None, None, None].unbind(1)
-    found = (images.float() * factors[0]).clamp_(0, 255)
-    found = _grey(found).mean(dim=(2, 3), keepdim=True).lerp(found, factors[1]).clamp_(0, 255)
-    return _grey(found).lerp(found, factors[2]).clamp_(0, 255).round_().to(torch.uint8)
-
-
-def _grey(images: Tensor) -> Tensor:
-    """Luminance by ITU-R 601-2, (N, 1, H, W), as torchvision and Pillow have it."""
-    if images.shape[1] == 1:
-        return images
-    red, green, blue = images.unbind(1)
-    return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
+    factors = (1 + strengths * chance).to(images.device)
+    grey = torch.tensor(LUMINANCE if images.shape[1] == 3 else (1.0,), device=images.device)
+    result = torch.empty_like(images)
+    # On a CPU a few images at a time, which stay in its cache from one operation to the next.
+    size = len(images) if images.device.type != "cpu" else max(1, CACHED // max(1, images[:1].numel()))
+    pieces = (torch.split(tensor, size) for tensor in (images, factors, result))
+    for own, factor, out in zip(*pieces, strict=True):
+        brightness, contrast, saturation = factor.view(-1, 3, 1, 1, 1).unbind(1)
+        found = own.permute(0, 2, 3, 1).float().mul_(brightness).clamp_(0, 255)  # (n, H, W, C)
+        middle = (found.mean(dim=(1, 2)) @ grey).view(-1, 1, 1, 1)
+        found.sub_(middle).mul_(contrast).add_(middle).clamp_(0, 255)
+        middle = (found @ grey).unsqueeze(-1)
+        found.sub_(middle).mul_(saturation).add_(middle).clamp_(0, 255).round_()
+        out.copy_(found.permute(0, 3, 1, 2))
+    return result
 
 
 @cache

@@ -14,7 +14,7 @@ from typing import TextIO
 from longtail.errors import UserError
 
 STEPS = ("acquire", "split", "stage-one", "features", "stage-two")
-PUBLISHED = ("tables", "figures", "report")
+PUBLISHED = ("tables", "figures", "models", "report")
 # glibc gives freed memory back to the kernel and faults it in again at every step unless told not to:
 # 7 to 18 % of a training step on a CPU. It reads these before Python starts.
 FULL = re.compile(r"No space left|os error (27|28|122)\b")  # as safetensors says it
@@ -126,6 +126,23 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("layer")
     sub.add_argument("--plan", required=True, help="which plan, as the Snakefile names it")
     sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
+    sub = command("init", "check a folder of pictures and write settings that suit it", _init)
+    sub.add_argument(
+        "folder", metavar="PATH", help="of class folders, or of train, val and test folders of them"
+    )
+    sub.add_argument("--name", metavar="NAME", help="of the dataset (default: the folder's)")
+    sub.add_argument("--to", metavar="FILE", help="the settings file to write (default: NAME.yaml)")
+    sub.add_argument(
+        "--minutes",
+        type=float,
+        default=12,
+        metavar="N",
+        help="that all may take on this machine (default: 12)",
+    )
+    sub = command(
+        "check-data", "read every picture of a dataset of files and report what is wrong", _check_data
+    )
+    _params_option(sub)
     sub = command("plan", "print the runs: what exists, what is to do", _plan)
     _params_option(sub)
     sub = command("prune", "delete finished runs that no settings file needs, after showing them", _prune)
@@ -176,6 +193,18 @@ def _check(options: argparse.Namespace) -> None:
     else:
         from longtail.run import check
     check(options.layer, options.plan)
+
+
+def _init(options: argparse.Namespace) -> None:
+    from longtail.init import init
+
+    init(options.folder, options.name, options.to, options.minutes)
+
+
+def _check_data(options: argparse.Namespace) -> None:
+    from longtail.check_data import check_data
+
+    check_data(options.params)
 
 
 def _plan(options: argparse.Namespace) -> None:

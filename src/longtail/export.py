@@ -120,6 +120,18 @@ def _write(run: Finished, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def write_model(run: Finished, folder: Path) -> None:
+    """Write the four files of an exported model into a folder that is there.
+
+    Raises:
+        UserError: as `export`.
+    """
+    onnx_model.require("onnx", "onnxscript", "onnxruntime")
+    set_up(torch.device("cpu"))
+    model, test = assemble(run)
+    _fill(folder, model, test)
+
+
 def assemble(run: Finished) -> tuple[Model, Part]:
     """Put the model together, calibrate it, and hold it against the run's own predictions; the test images.
 
@@ -272,8 +284,8 @@ def _fill(folder: Path, model: Model, test: Part) -> None:
     metrics = model.run.metrics()
     page = card(description, model.run.records, metrics, model.run.counts(), model.predictions)
     store.write_text(folder / CARD, page)
-    for file in folder.iterdir():
-        os.chmod(file, 0o644)
+    for name in (WEIGHTS, ONNX, DESCRIPTION, CARD):
+        os.chmod(folder / name, 0o644)
 
 
 def to_onnx(model: Exported, images: Tensor, description: Description) -> bytes:

@@ -9,10 +9,11 @@ in .longtail/checked, of this machine alone, so that nothing is hashed twice and
 import csv
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from longtail import store
 from longtail.errors import UserError
@@ -23,17 +24,18 @@ SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", "
 SUFFIXES |= {".ppm", ".pgm", ".jp2", ".j2k", ".avif", ".ico", ".tga"}
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A file as it was found.
 
     Attributes:
         path: below the root, with / between its parts.
-        bytes: of the file.
+        bytes: of the file; 0 where there is none.
         sha256: of its content; "" where it cannot be opened.
         width, height: in pixels as it is shown, after its EXIF orientation; 0 where it is no picture.
-        mode: as Pillow names it, e.g. RGB, L, CMYK, I;16; "" where it is no picture.
+        mode: as Pillow names it, e.g. RGB, L, CMYK, I;16; with ;16 where Pillow makes 8 bits of 16 on its
+            own; "" where it is no picture.
         trouble: why it cannot be used; "" where it can.
+        format: by its content, as Pillow names it, e.g. JPEG; "" where it is no picture.
     """
 
     path: str
@@ -43,9 +45,11 @@ class Entry:
     height: int
     mode: str
     trouble: str
+    format: str = ""
 
 
-COLUMNS = [field.name for field in fields(Entry)]
+COLUMNS = list(Entry._fields)
+BY_PATH = attrgetter("path")
 
 
 def file_of(dataset: str) -> Path:
@@ -65,7 +69,7 @@ def read(dataset: str) -> list[Entry] | None:
             rows = csv.reader(lines)
             if next(rows, None) != COLUMNS:
                 raise ValueError("has other columns")
-            return [Entry(p, int(b), s, int(w), int(h), m, t) for p, b, s, w, h, m, t in rows]
+            return [Entry(p, int(b), s, int(w), int(h), m, t, f) for p, b, s, w, h, m, t, f in rows]
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -76,22 +80,29 @@ def write(dataset: str, entries: Iterable[Entry]) -> Path:
     """Write a manifest, rows in the order of their paths; the file."""
     file = file_of(dataset)
     file.parent.mkdir(parents=True, exist_ok=True)
+    write_table(file, COLUMNS, sorted(entries, key=BY_PATH))
+    return file
+
+
+def write_table(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV of any text, surrogates of odd file names too, under a temporary name and rename it."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(astuple(entry) for entry in sorted(entries, key=lambda entry: entry.path))
+        plain = csv.writer(lines, lineterminator="\n")
+        quoted = csv.writer(lines, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(columns)
+        for row in rows:
+            # Python's writer leaves a lone carriage return unquoted, and its reader ends the line there
+            odd = any(isinstance(cell, str) and "\r" in cell for cell in row)
+            (quoted if odd else plain).writerow(row)
     temporary.replace(file)
-    return file
 
 
 def digest(entries: Iterable[Entry]) -> str:
     """SHA-256 over path, content and usability of every file; what Pillow says of it does not count."""
-    result = sha256()
-    for entry in sorted(entries, key=lambda entry: entry.path):
-        line = f"{entry.path}\0{entry.sha256}\0{bool(entry.trouble)}\n"
-        result.update(line.encode("utf-8", "surrogateescape"))
-    return result.hexdigest()
+    rows = sorted(entries, key=BY_PATH)
+    text = "".join([f"{entry.path}\0{entry.sha256}\0{bool(entry.trouble)}\n" for entry in rows])
+    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def inside(path: str) -> bool:
@@ -100,69 +111,95 @@ def inside(path: str) -> bool:
     return bool(path) and not pure.is_absolute() and ".." not in pure.parts and "\0" not in path
 
 
-Stats = dict[str, tuple[int, int]]  # by path: bytes and modification time in ns
+Stat = tuple[int, int]  # bytes and modification time in ns
+Stats = dict[str, Stat]  # by path
+KNOWN_DIGITS = 16  # of the SHA-256 that stands beside size and time
+
+
+def stat(path: str | Path) -> Stat:
+    """Size and time of a file, 0 and 0 where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def _stats_file(dataset: str) -> Path:
     return store.home(Path.cwd()) / "checked" / f"{dataset}.json"
 
 
-def read_stats(dataset: str) -> tuple[str, Stats]:
-    """The root that was checked on this machine, its files' sizes and times; ("", {}) before any check."""
+def unmoved(dataset: str, root: Path, entries: Iterable[Entry], found: Stats) -> list[Entry]:
+    """The entries that need no second reading: this machine read the same content, and nothing moved."""
+    stats = _read_stats(dataset, root)
+    return [
+        entry
+        for entry in entries
+        if entry.path in found and _known(entry, found[entry.path]) == stats.get(entry.path)
+    ]
+
+
+def _read_stats(dataset: str, root: Path) -> dict[str, list[int | str]]:
+    """Size, time and hash of the files of a root as this machine read them; none before any check."""
     try:
         found = json.loads(_stats_file(dataset).read_text("utf-8"))
-        return str(found["root"]), {
-            path: (int(size), int(time)) for path, (size, time) in found["files"].items()
-        }
+        return dict(found["files"]) if found["root"] == str(root.resolve()) else {}
     except (OSError, ValueError, KeyError, TypeError):
-        return "", {}
+        return {}
 
 
-def write_stats(dataset: str, root: Path, stats: Stats) -> None:
-    """Remember sizes and times of the files as they were hashed."""
-    store.write_json(_stats_file(dataset), {"root": str(root.resolve()), "files": stats}, indent=None)
+def _known(entry: Entry, now: Stat) -> list[int | str]:
+    return [*now, entry.sha256[:KNOWN_DIGITS]]
+
+
+def write_stats(dataset: str, root: Path, entries: Iterable[Entry], stats: Stats) -> None:
+    """Remember sizes and times of the files as they were hashed, beside those that are remembered."""
+    files = _read_stats(dataset, root) | {entry.path: _known(entry, stats[entry.path]) for entry in entries}
+    store.write_json(_stats_file(dataset), {"root": str(root.resolve()), "files": files}, indent=None)
 
 
 def picture_files(root: Path, below: str = ".") -> Stats:
     """Sizes and times of all files below a folder of the root that have a picture's suffix.
 
     Hidden files and folders are left out, links to folders not followed.
+
+    Raises:
+        UserError: if a folder cannot be listed.
     """
     found: Stats = {}
-    waiting = [str(root / below)]
-    prefix = len(str(root)) + 1
+    waiting = ["" if below == "." else f"{below}/"]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                    found[entry.path[prefix:]] = _stat(entry)
+        above = waiting.pop()
+        try:
+            with os.scandir(root / above) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if name[0] == ".":
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(f"{above}{name}/")
+                    elif os.path.splitext(name)[1].lower() in SUFFIXES:
+                        found[above + name] = stat(entry.path)
+        except OSError as error:
+            raise UserError(f"{root / above}: cannot be listed ({error.strerror})") from None
     return found
 
 
-def _stat(entry: os.DirEntry[str]) -> tuple[int, int]:
-    try:
-        found = entry.stat()
-    except OSError:  # a link to nowhere
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
+def changes(dataset: str, root: Path, entries: Iterable[Entry], found: Stats) -> dict[str, str]:
+    """Files that are not as they were when they were checked: by path `new`, `changed` or `gone`.
 
-
-def changed(dataset: str, root: Path, entries: Iterable[Entry], found: Stats) -> list[str]:
-    """Files that are not as they were when they were checked: changed, gone or new.
-
-    Where this machine has checked them, size and time have to be the same; else the size.
+    Where this machine has read them, their size and time have to be the same, and what it read has to be what
+    the manifest says, which may be another machine's; else the size.
     """
-    checked_root, stats = read_stats(dataset)
-    if checked_root != str(root.resolve()):
-        stats = {}
-    known = {entry.path: entry for entry in entries}
-    wrong = [path for path in found if path not in known]
-    for path, entry in known.items():
-        now = found.get(path)
-        if now is None or (stats[path] != now if path in stats else entry.bytes != now[0]):
-            wrong.append(path)
-    return sorted(wrong)
+    stats = _read_stats(dataset, root)
+    wrong = {}
+    known = set()
+    for entry in entries:
+        known.add(entry.path)
+        now = found.get(entry.path)
+        if now is None:
+            wrong[entry.path] = "gone"
+        elif (now[0] != entry.bytes) or (entry.path in stats and stats[entry.path] != _known(entry, now)):
+            wrong[entry.path] = "changed"
+    wrong |= {path: "new" for path in found.keys() - known}
+    return {path: wrong[path] for path in sorted(wrong)}

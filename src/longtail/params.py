@@ -605,6 +605,19 @@ class Table(Settings):
         return self.ratios is None or ratio in self.ratios
 
 
+class Model(Settings):
+    """A model to take home: that of a method, or of a table's best method by validation images."""
+
+    table: str | None = None
+    method: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "Model":
+        if (self.table is None) == (self.method is None):
+            raise ValueError("needs table (its best method by validation images) or method, one of them")
+        return self
+
+
 class Sweep(Settings):
     """A grid over keys of a method's entries (longtail.sweeps)."""
 
@@ -647,6 +660,7 @@ class Params(Settings):
     tables_in: Literal["results"] | None = None
     figures: dict[EntryName, Figure] = Field({})
     sweeps: dict[EntryName, Sweep] = Field({})
+    models: dict[EntryName, Model] = Field({})
 
     @model_validator(mode="before")
     @classmethod
@@ -709,6 +723,13 @@ class Params(Settings):
                     f"sweeps.{name}.method",
                     f"{sweep.method!r} is not an entry of methods: {', '.join(self.methods)}",
                 )
+        for name, model in self.models.items():
+            if model.table is not None and model.table not in self.tables:
+                allowed = ", ".join(self.tables)
+                raise MisplacedError(f"models.{name}.table", f"{model.table!r} is not one of {allowed}")
+            if model.method is not None and model.method not in self.methods:
+                allowed = ", ".join(self.methods)
+                raise MisplacedError(f"models.{name}.method", f"{model.method!r} is not one of {allowed}")
         for name, figure in self.figures.items():
             table_name = getattr(figure.options, "table", None)
             if table_name is not None and table_name not in self.tables:

@@ -151,7 +151,7 @@ class Batches(Sequence[Tensor]):
             self._give_up()
             raise
         files = self._files
-        batch = pixels.permute(0, 3, 1, 2).to(files.device, non_blocking=True)
+        batch = pixels.to(files.device, non_blocking=True)
         return files.finish(batch, self._places(index)) if files.finish else batch
 
     def _places(self, index: int) -> Tensor:
@@ -159,18 +159,18 @@ class Batches(Sequence[Tensor]):
         return (self._files.rows if drawn is None else drawn)[self._parts[index]]
 
     def _begun(self, index: int) -> tuple[Tensor, list[Future[None]]]:
-        """A batch (B, S, S, C) that threads are filling, and their tasks."""
+        """A batch (B, C, S, S) that threads are filling, and their tasks."""
         files = self._files
         rows = files.rows[self._parts[index]].tolist()
         places = self._places(index).tolist()
         _, channels, side, _ = files.shape
         pinned = files.device.type == "cuda"  # so that the copy to the device waits for nothing
-        pixels = torch.empty((len(rows), side, side, channels), dtype=torch.uint8, pin_memory=pinned)
+        pixels = torch.empty((len(rows), channels, side, side), dtype=torch.uint8, pin_memory=pinned)
         out = pixels.numpy()
 
         def fill(first: int) -> None:
             for number in range(first, min(first + TASK, len(rows))):
-                out[number] = files.decoded(rows[number], places[number])
+                out[number] = files.decoded(rows[number], places[number]).transpose(2, 0, 1)
 
         return pixels, [_threads().submit(fill, first) for first in range(0, len(rows), TASK)]
 

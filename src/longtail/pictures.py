@@ -42,7 +42,7 @@ def pixels(file: str | Path, channels: int, size: tuple[int, int]) -> NDArray[np
     Raises:
         NotAPicture: if it cannot be read.
     """
-    with _opened(file) as picture:
+    with opened(file) as picture:
         picture.draft(_mode(channels), None)
         found = _plain(ImageOps.exif_transpose(picture), channels)
         if found.size != size[::-1]:
@@ -67,7 +67,7 @@ def square(
     Raises:
         NotAPicture: if it cannot be read.
     """
-    with _opened(file) as picture:
+    with opened(file) as picture:
         turned = picture.getexif().get(ORIENTATION, 1) in SIDEWAYS
         width, height = picture.size[::-1] if turned else picture.size
         left, top, across, down = region(width, height)
@@ -91,7 +91,7 @@ def center(share: float) -> Callable[[int, int], Box]:
 
 
 @contextmanager
-def _opened(file: str | Path) -> Iterator[Image.Image]:
+def opened(file: str | Path) -> Iterator[Image.Image]:
     """A picture that is open; whatever goes wrong with it is said as NotAPicture."""
     try:
         if not os.path.isfile(file):  # a pipe would wait for ever
@@ -120,10 +120,10 @@ def _mode(channels: int) -> str:
 
 def _plain(picture: Image.Image, channels: int) -> Image.Image:
     """The same on white, with 8 bits a channel, grey or RGB."""
-    return _opaque(_eight_bits(picture)).convert(_mode(channels))
+    return _opaque(eight_bits(picture)).convert(_mode(channels))
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def eight_bits(picture: Image.Image) -> Image.Image:
     """The same with 8 bits a channel: 65535 becomes 255."""
     if picture.mode in SIXTEEN_BITS or picture.mode == "I":
         values = np.asarray(picture).astype(np.int64)

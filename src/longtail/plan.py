@@ -30,6 +30,7 @@ from longtail.params import (
     Figure,
     Imbalance,
     Method,
+    Model,
     Params,
     Recipe,
     SplitSettings,
@@ -45,8 +46,11 @@ from longtail.sweeps import expanded
 from longtail.tables import check
 from longtail.weight_file import WeightFile
 
+PUBLISHED = ("tables", "figures", "models", "report")
 STEPS = ("acquire", "split", "stage_one", "features", "stage_two")
 RAW = "data/raw"
+DECODERS = 8  # cores a device that decode pictures; one decodes about 900 a second (docs/scale.md)
+MEMORY_MB, PICTURES_MB = 4000, 16_000  # that a run asks a cluster for
 DECODING = ("longtail.picture_files", "longtail.pictures")  # what runs on picture files are computed by too
 
 
@@ -67,6 +71,25 @@ class Run:
     def record(self) -> str:
         """The file that is written last."""
         return f"{self.folder}/run.json"
+
+    @property
+    def devices(self) -> int:
+        """On how many devices it is computed, at most."""
+        settings = self.settings
+        return settings.recipe.devices if isinstance(settings, StageOneSettings) else 1
+
+    @property
+    def cpus(self) -> int:
+        """Cores that keep its devices busy: pictures are decoded on them."""
+        decodes = getattr(self.settings, "images", None) is not None
+        return self.devices * (DECODERS if decodes else 1)
+
+    @property
+    def memory(self) -> int:
+        """Main memory that it asks a cluster for, in MB; a second attempt asks for twice as much."""
+        settings = [self.settings, *(run.settings for run in self.inputs)]
+        large = any(getattr(block, "images", None) is not None for block in settings)
+        return self.devices * (PICTURES_MB if large else MEMORY_MB)
 
     def planned(self, texts: Texts) -> str:
         """What the run's command is told, as JSON."""
@@ -135,7 +158,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Published:
-    """A table, a figure or the report: files under stable names, with an identity recorded beside them."""
+    """A table, a figure, a model or the report: files of stable names, with their identity beside them."""
 
     kind: str
     name: str
@@ -148,15 +171,20 @@ class Published:
     context: dict[str, Any]
     suffixes: tuple[str, ...]
     built_on: "tuple[Published, ...]" = ()
+    names: tuple[str, ...] = ()  # of its files, where they are not its own name and a suffix
 
     @property
     def outputs(self) -> list[str]:
         """The files that are published, without the record."""
+        if self.names:
+            return [f"{self.folder}/{name}" for name in self.names]
         return [f"{self.folder}/{self.name}.{suffix}" for suffix in self.suffixes]
 
     @property
     def record(self) -> str:
         """The file that says of which runs the outputs are."""
+        if self.names:
+            return f"{self.folder}/{Path(self.names[0]).stem}.identity.json"
         return f"{self.folder}/{self.name}.identity.json"
 
     @property
@@ -234,6 +262,7 @@ class Plan:
     stage_two: dict[str, Run] = field(default_factory=dict)
     tables: dict[str, Published] = field(default_factory=dict)
     figures: dict[str, Published] = field(default_factory=dict)
+    models: dict[str, Published] = field(default_factory=dict)
     report: dict[str, Published] = field(default_factory=dict)
 
     def runs(self, step: str) -> dict[str, Run]:
@@ -246,8 +275,8 @@ class Plan:
             yield from self.runs(step).values()
 
     def published(self) -> list[Published]:
-        """Tables, then figures, then the report."""
-        return [*self.tables.values(), *self.figures.values(), *self.report.values()]
+        """Tables, then figures, then models, then the report."""
+        return [item for kind in PUBLISHED for item in getattr(self, kind).values()]
 
     @property
     def files(self) -> list[str]:
@@ -261,7 +290,7 @@ class Plan:
 
     def _listing(self) -> dict[str, Any]:
         runs = {step: [reference(run) for run in self.runs(step).values()] for step in STEPS}
-        published: dict[str, Any] = {"tables": [], "figures": [], "report": []}
+        published: dict[str, Any] = {kind: [] for kind in PUBLISHED}
         for item in self.published():
             published[item.kind].append(
                 {"record": item.record, "identity": item.identity, "outputs": item.outputs}
@@ -434,7 +463,7 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
         root: the project's folder, which has workflow/adopted.csv.
     """
     name = settings_name(Path(source))
-    if name in (*STEPS, "figures", "splits", "sweeps", "report"):
+    if name in (*STEPS, "figures", "models", "splits", "sweeps", "report"):
         raise UserError(f"{source}: its runs would stand in results/{name}, which has another use; rename it")
     if "report" in params.tables:
         raise UserError(f"{source}: tables.report: results/report.html is the workflow's report; rename it")
@@ -489,6 +518,8 @@ def _publish(planner: _Planner, params: Params, raw: Run) -> None:
         planner.plan.tables[entry] = _table(planner, entry, table, cells, context)
     for entry, figure in params.figures.items():
         planner.plan.figures[entry] = _figure(planner, entry, figure, params, cells, context)
+    for entry, model in params.models.items():
+        planner.plan.models[entry] = _model(planner, entry, model, params, cells, context)
 
 
 def _cells(
@@ -671,6 +702,31 @@ def _figure(
         reads=getattr(figure.options, "reads", ()),
         context=context,
         suffixes=("png", "svg", "pdf"),
+    )
+
+
+def _model(
+    planner: _Planner,
+    entry: str,
+    model: Model,
+    params: Params,
+    cells: dict[str, list[Cell]],
+    context: dict[str, Any],
+) -> Published:
+    methods = [model.method] if model.method else params.tables[str(model.table)].methods
+    modules = ("longtail.models",)
+    return Published(
+        kind="models",
+        name=entry,
+        folder=f"{planner.plan.results}/models/{entry}",
+        settings=model,
+        modules=modules,
+        code=planner.code(modules),
+        cells=tuple(cell for method in methods for cell in cells[method]),
+        reads=STEPS,
+        context={**context, "among": methods},
+        suffixes=(),
+        names=("model.safetensors", "model.onnx", "model.json", "README.md", "choice.csv"),
     )
 
 

@@ -1,4 +1,4 @@
-"""What is published under stable names: tables, figures, the report; made again when it is not the plan's.
+"""What is published under stable names: tables, figures, models, the report; made again when not the plan's.
 
 Beside each stands its identity (NAME.identity.json). While the Snakefile is read, `stamp` makes the time
 stamps tell the truth: later than its inputs where the record is the plan's, the epoch where it is not.
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longtail import store
 from longtail.errors import UserError
@@ -22,6 +22,9 @@ from longtail.plan import Plan, Published
 from longtail.run import locate, same_code
 from longtail.settings import settings_of
 from longtail.store import read_plan
+
+if TYPE_CHECKING:
+    from longtail.published_job import Cell
 
 STALE = 1.0  # a second after the epoch: Snakemake takes a time of 0 for no time at all
 
@@ -139,6 +142,10 @@ def execute(kind: str, name: str, identity: str) -> None:
         folder = Path(temporary)
         if kind == "report":
             _report(planned, folder / outputs[0].name)
+        elif kind == "models":
+            from longtail import models
+
+            models.compute(name, planned["context"]["among"], _cells(planned), folder)
         else:
             _draw(kind, planned, folder)
         same_code(planned)
@@ -150,10 +157,10 @@ def execute(kind: str, name: str, identity: str) -> None:
     store.write_json(record, {"identity": planned["identity"], "outputs": hashes})
 
 
-def _draw(kind: str, planned: dict[str, Any], folder: Path) -> None:
-    from longtail.published_job import Cell, PublishedJob
+def _cells(planned: dict[str, Any]) -> "list[Cell]":
+    """The cells that it reads, with the verified folders and records of their runs."""
+    from longtail.published_job import Cell
 
-    context = planned["context"]
     folders = {
         step: {name: locate(step, {"run": name, **run}) for name, run in runs.items()}
         for step, runs in planned["runs"].items()
@@ -161,7 +168,7 @@ def _draw(kind: str, planned: dict[str, Any], folder: Path) -> None:
     records = {
         step: {name: store.record(path) for name, path in found.items()} for step, found in folders.items()
     }
-    cells = [
+    return [
         Cell(
             method=cell["method"],
             imbalance=cell["imbalance"],
@@ -173,6 +180,12 @@ def _draw(kind: str, planned: dict[str, Any], folder: Path) -> None:
         )
         for cell in planned["cells"]
     ]
+
+
+def _draw(kind: str, planned: dict[str, Any], folder: Path) -> None:
+    from longtail.published_job import PublishedJob
+
+    context = planned["context"]
     settings: Any
     if kind == "tables":
         from longtail import tables as module
@@ -190,7 +203,7 @@ def _draw(kind: str, planned: dict[str, Any], folder: Path) -> None:
         dataset=context["dataset"],
         groups=Groups.model_validate(context["groups"]),
         validation=Validation.model_validate(context["validation"]).words,
-        cells=cells,
+        cells=_cells(planned),
         recipes={name: Recipe.model_validate(recipe) for name, recipe in context["recipes"].items()},
         methods=context["methods"],
         folder=folder,

@@ -1,4 +1,4 @@
-"""Picture files in place of a tensor of images: what is seen of them, in which order, whatever decodes them."""
+"""Picture files in place of a tensor of images: what is seen of them, in which order."""
 
 import math
 from pathlib import Path
@@ -114,14 +114,10 @@ def test_a_turned_picture_is_cropped_upright(tmp_path, orientation):
         3: upright[::-1, ::-1],
         4: upright[::-1],
         5: upright.transpose(1, 0, 2),
-        6: upright.transpose(1, 0, 2)[::-1, :][:, ::1],
+        6: np.rot90(upright, 1),
         7: upright[::-1, ::-1].transpose(1, 0, 2),
-        8: upright[:, ::-1].transpose(1, 0, 2)[::-1][::-1],
+        8: np.rot90(upright, -1),
     }[orientation]
-    if orientation == 6:
-        turned = np.rot90(upright, 1)
-    if orientation == 8:
-        turned = np.rot90(upright, -1)
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(turned)).save(tmp_path / "turned.png", exif=exif)
@@ -155,17 +151,6 @@ def test_random_parts_are_those_of_torchvision():
     crop = resized_crops(4000, ResizedCrop(scale=(0.1, 0.8)), torch.Generator().manual_seed(0))
     ours = torch.tensor([crop(place, 300, 200) for place in range(4000)])
     torch.manual_seed(0)
-    theirs = torch.tensor(
-        [
-            v2.RandomResizedCrop.get_params(torch.empty(3, 200, 300), [0.1, 0.8], [3 / 4, 4 / 3])
-            for _ in range(1)
-        ]
-        if hasattr(v2.RandomResizedCrop, "get_params")
-        else [
-            v2.RandomResizedCrop(10, (0.1, 0.8)).make_params([torch.empty(3, 200, 300)])[k] for k in ("left",)
-        ]
-    )
-    assert theirs.numel()
     transform = v2.RandomResizedCrop(10, scale=(0.1, 0.8))
     drawn = [transform.make_params([torch.empty(3, 200, 300)]) for _ in range(4000)]
     other = torch.tensor([[d["left"], d["top"], d["width"], d["height"]] for d in drawn])

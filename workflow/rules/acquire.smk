@@ -11,6 +11,7 @@ rule acquire:
         "logs/acquire/{run}.log",
     benchmark:
         "logs/acquire/{run}.benchmark.tsv"
+    localrule: True  # the nodes of a cluster often have no network
     threads: 1
     resources:
         mem_mb=2000,

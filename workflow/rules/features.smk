@@ -18,8 +18,9 @@ rule features:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
-        runtime="30m",
+        cpus_per_task=lambda w: PLAN.features[w.run].cpus,
+        mem_mb=lambda wildcards, attempt: PLAN.features[wildcards.run].memory * attempt,
+        runtime=lambda wildcards, attempt: f"{30 * attempt}m",
     params:
         folder=lambda w: PLAN.features[w.run].folder,
     shell:

@@ -15,8 +15,8 @@ rule figures:
         "logs/figures/{figure}.benchmark.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime="10m",
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: f"{10 * attempt}m",
     params:
         identity=lambda w: PLAN.figures[w.figure].identity[:16],
         caption=lambda w: PLAN.figures[w.figure].caption,

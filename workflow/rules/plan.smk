@@ -10,13 +10,17 @@ os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.getenv('PA
 from longtail.cli import COMPUTING
 from longtail.companions import want
 from longtail.errors import UserError
-from longtail.params import Params
+from longtail.frozen import settings
+from longtail.members import current
 from longtail.plan import plan
 from longtail.publish import stamp
 
 SETTINGS = config.get("params", "params.yaml")
 try:
-    PLAN = plan(Params.load(SETTINGS), SETTINGS)
+    PARAMS = settings(SETTINGS, workflow.is_main_process)
+    if workflow.is_main_process:
+        current(PARAMS.dataset, PARAMS.data)
+    PLAN = plan(PARAMS, SETTINGS)
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
@@ -43,3 +47,4 @@ wildcard_constraints:
     run=r"[a-z0-9][a-z0-9_.-]*",
     table="|".join(PLAN.tables) or "none",
     figure="|".join(PLAN.figures) or "none",
+    model="|".join(PLAN.models) or "none",

@@ -13,8 +13,8 @@ rule report:
         "logs/report/report.benchmark.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime="10m",
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: f"{10 * attempt}m",
     params:
         identity=lambda w: PLAN.report["report"].identity[:16],
     shell:

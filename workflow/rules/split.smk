@@ -14,6 +14,7 @@ rule split:
         "logs/split/{run}.log",
     benchmark:
         "logs/split/{run}.benchmark.tsv"
+    localrule: True
     threads: 1
     resources:
         mem_mb=2000,

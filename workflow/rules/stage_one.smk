@@ -13,11 +13,12 @@ rule stage_one:
         "logs/stage_one/{run}.log",
     benchmark:
         "logs/stage_one/{run}.benchmark.tsv"
-    threads: 1
+    threads: lambda w: PLAN.stage_one[w.run].devices
     resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime="12h",
+        gpu=lambda w: PLAN.stage_one[w.run].devices,
+        cpus_per_task=lambda w: PLAN.stage_one[w.run].cpus,
+        mem_mb=lambda wildcards, attempt: PLAN.stage_one[wildcards.run].memory * attempt,
+        runtime=lambda wildcards, attempt: f"{12 * attempt}h",
     params:
         folder=lambda w: PLAN.stage_one[w.run].folder,
     shell:

@@ -17,8 +17,8 @@ rule stage_two:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
-        runtime="30m",
+        mem_mb=lambda wildcards, attempt: PLAN.stage_two[wildcards.run].memory * attempt,
+        runtime=lambda wildcards, attempt: f"{30 * attempt}m",
     params:
         folder=lambda w: PLAN.stage_two[w.run].folder,
     shell:

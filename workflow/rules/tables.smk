@@ -13,6 +13,7 @@ rule tables:
         "logs/tables/{table}.log",
     benchmark:
         "logs/tables/{table}.benchmark.tsv"
+    localrule: True
     threads: 1
     resources:
         mem_mb=1000,

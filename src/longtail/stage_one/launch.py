@@ -80,9 +80,12 @@ def together(job: Job, number: int) -> None:
         "scratch": str(job.scratch.resolve()),
     }
     file.write_text(json.dumps(told), "utf-8")
+    # The threads that Snakemake gave the rule are shared out: results depend on those of a process.
+    threads = max(1, int(os.environ.get("OMP_NUM_THREADS", number)) // number)
     environment = {
-        "OMP_NUM_THREADS": "1",
         **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     done = subprocess.Popen(

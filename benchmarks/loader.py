@@ -1,0 +1,111 @@
+"""Loading photographs: decoded in threads, augmented by the batch, against ImageFolder and PIL."""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.rows import Goal, Row, compared
+from benchmarks.side import ONE_THREAD, OURS, Side, interleaved
+from longtail.augmentation import augment, normalise
+from longtail.device import set_up
+from longtail.manifest import picture_files
+from longtail.params import Augmentation
+from longtail.picture_files import PictureFiles, in_batches
+from longtail.random import generator
+from longtail.sources import Pictures
+
+PART = "loader"
+PHOTOS = Path(os.environ.get("LONGTAIL_PHOTOS", "../shared/data/photos"))
+BATCH, SIZE = 128, 224
+NAMES = {"train": "RandomResizedCrop 224, flip, jitter", "test": "middle 224"}
+TRAINING = Augmentation.model_validate(
+    {"crop": 0, "flip": True, "autoaugment": "none", "cutout": 0, "resized_crop": {}, "jitter": {}}
+)
+
+
+@cache
+def names() -> list[str]:
+    """The photographs, in a fixed order that mixes the classes."""
+    found = sorted(picture_files(PHOTOS))
+    order = torch.randperm(len(found), generator=generator("benchmark", "photos"))
+    return [found[index] for index in order.tolist()]
+
+
+def ours(kind: str, number: int) -> Callable[[], None]:
+    """Load and normalise `number` photographs."""
+    set_up(torch.device("cpu"))
+    look = Pictures(size=SIZE)
+    random = generator("benchmark", "augment")
+
+    def measure() -> None:
+        files = PictureFiles(PHOTOS, names(), look, torch.arange(number) % len(names()))
+        images = augment(files, TRAINING, random) if kind == "train" else files
+        for batch in in_batches(images, BATCH):
+            normalise(batch, tuple(look.mean), tuple(look.std))
+
+    return measure
+
+
+def peers(kind: str, number: int, workers: int = 0) -> Callable[[], None]:
+    """The same as the field's public code does it: ImageFolder, PIL transforms, DataLoader."""
+    from torch.utils.data import DataLoader, Subset
+    from torchvision import datasets, transforms
+
+    look = Pictures()
+    crop = [transforms.Resize(256), transforms.CenterCrop(SIZE)]
+    if kind == "train":
+        crop = [
+            transforms.RandomResizedCrop(SIZE),
+            transforms.RandomHorizontalFlip(),
+            transforms.ColorJitter(0.4, 0.4, 0.4),
+        ]
+    transform = transforms.Compose([*crop, transforms.ToTensor(), transforms.Normalize(look.mean, look.std)])
+    folder = datasets.ImageFolder(str(PHOTOS), transform)
+    places = {path: index for index, (path, _) in enumerate(folder.samples)}
+    chosen = [places[str(PHOTOS / names()[index % len(names())])] for index in range(number)]
+    loader = DataLoader(Subset(folder, chosen), BATCH, num_workers=workers)
+
+    def measure() -> None:
+        for _ in loader:
+            pass
+
+    return measure
+
+
+def rows(quick: bool) -> list[Row]:
+    """CPU time an image of both, and how much memory more images take."""
+    if not PHOTOS.is_dir():
+        return [Row(PART, name, "us/image", note=f"not measured: needs {PHOTOS}") for name in NAMES.values()]
+    rounds, number = (1, 128) if quick else (5, 1024)
+    found = []
+    for kind, name in NAMES.items():
+        given = {"kind": kind, "number": number}
+        with (
+            Side("benchmarks.loader:ours", OURS, given) as one,
+            Side("benchmarks.loader:peers", ONE_THREAD, given) as other,
+        ):
+            samples = interleaved({"ours": one, "peers": other}, rounds)
+        load = median(sample.load for sample in samples["ours"])
+        row = Row(
+            PART,
+            name,
+            "us/image",
+            goal=Goal("ratio", 1, 2),
+            load=load,
+            peak_mb=max(sample.peak_mb for sample in samples["ours"]),
+            note="against ImageFolder and PIL, one core",
+        )
+        each = ([1e6 * sample.cpu / number for sample in samples[side]] for side in ("ours", "peers"))
+        found.append(compared(row, *each))
+    memory = []
+    for factor in (2, 8):
+        with Side("benchmarks.loader:ours", OURS, {"kind": "train", "number": factor * number}) as side:
+            memory.append(side.measure().peak_mb)
+    note = f"{8 * number:,} photographs against {2 * number:,}"
+    row = Row(PART, "memory of four times as many", "MB", note=note, peak_mb=memory[1])
+    found.append(compared(row, [memory[1] - memory[0]]))
+    return found

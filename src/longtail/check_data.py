@@ -1,0 +1,137 @@
+"""`longtail check-data`: read every picture of a dataset of files once, and say what is wrong with it.
+
+Writes data/checked/DATASET/manifest.csv, which every later step builds on, report.md, report.csv and
+report.png. Files whose size and time have not moved since the last check are not read again.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from longtail import check_figure, check_report, manifest
+from longtail.errors import UserError
+from longtail.findings import KINDS, Demands, Finding, find
+from longtail.inspection import inspect_all
+from longtail.members import Named, files, named, root_of, some, troubles, unusable
+from longtail.params import Params
+from longtail.progress import Progress
+from longtail.sources import ListData, PublishedData
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A dataset as it was found.
+
+    Attributes:
+        dataset: its name.
+        demands: what the settings want of it.
+        entries: its files, in the order of their paths.
+        parts: (path, class name) of every picture, those that cannot be used included.
+        broken: why pictures of the parts cannot be used, by path.
+        findings: all there is to say, worst first.
+        read: how many files were read now, the others being known.
+        seconds: that this took.
+    """
+
+    dataset: str
+    demands: Demands
+    entries: list[manifest.Entry]
+    parts: Mapping[str, Named]
+    broken: dict[str, str]
+    findings: list[Finding]
+    read: int
+    seconds: float
+
+
+def check_data(file: str) -> None:
+    """Check the dataset of a settings file and write what was found.
+
+    Raises:
+        UserError: if the dataset is a published one, a folder or list is not there, or, after all is
+            written, files cannot be used and `data.broken` is `stop`.
+    """
+    params = Params.load(file)
+    if isinstance(params.data, PublishedData):
+        raise UserError(
+            f"{file}: {params.dataset} is a published dataset, whose checksums `acquire` verifies; "
+            "check-data is for data.kind: folder, list or csv"
+        )
+    demands = Demands(
+        params.data, params.validation, params.groups, natural=params.imbalance.profile == "natural"
+    )
+    checked = check(params.dataset, demands)
+    write(checked)
+    print(summary(checked))
+    if checked.broken and params.data.broken == "stop":
+        raise UserError(unusable(params.dataset, checked.broken))
+
+
+def check(dataset: str, demands: Demands) -> Checked:
+    """Read what is new, and find what there is to say; writes the manifest.
+
+    Raises:
+        UserError: if a folder, list or table is not there or cannot be read, or there is no picture at all.
+    """
+    started = time.monotonic()
+    data = demands.data
+    root = root_of(data)
+    if not (found := files(data)):
+        raise UserError(
+            f"{root}: holds no picture that data names; data.root and data.kind say where to look"
+        )
+    try:
+        before = manifest.read(dataset) or []
+    except UserError:  # damaged: read all again
+        before = []
+    entries = {entry.path: entry for entry in manifest.unmoved(dataset, root, before, found)}
+    missing = sorted(found.keys() - entries.keys())
+    with Progress(f"checking {dataset}", len(missing), "file") as progress:
+        try:
+            for number, (entry, stat) in enumerate(inspect_all(os.path.realpath(root), missing), 1):
+                entries[entry.path], found[entry.path] = entry, stat
+                progress.to(number)
+        except KeyboardInterrupt:  # what was read need not be read again; the rest stays as it was known
+            known = {entry.path: entry for entry in before if entry.path in found}
+            manifest.write(dataset, (known | entries).values())
+            manifest.write_stats(dataset, root, entries.values(), found)
+            raise
+    manifest.write(dataset, entries.values())
+    manifest.write_stats(dataset, root, entries.values(), found)
+    listed = sorted(entries.values(), key=manifest.BY_PATH)
+    parts = named(data, listed)
+    used = {path for rows in parts.values() for path, _ in rows}
+    broken = {path: why for path, why in sorted(troubles(listed, data).items()) if path in used}
+    findings = find(demands, listed, parts, broken, root)
+    return Checked(
+        dataset, demands, listed, parts, broken, findings, len(missing), time.monotonic() - started
+    )
+
+
+def write(checked: Checked) -> None:
+    """Write report.md, report.csv and report.png beside the manifest."""
+    folder = manifest.file_of(checked.dataset).parent
+    check_report.write(checked, folder)
+    check_figure.write(checked, folder / "report.png")
+
+
+def summary(checked: Checked) -> str:
+    """What a terminal is told: a line of totals, a line a kind of finding, where to read on."""
+    folder = manifest.file_of(checked.dataset).parent
+    classes = {name for _, name in checked.parts["train"]}
+    totals = ", ".join(f"{part} {len(rows):,}" for part, rows in checked.parts.items())
+    reused = len(checked.entries) - checked.read
+    lines = [
+        f"{checked.dataset}: {some(sum(map(len, checked.parts.values())), 'picture')} ({totals}) of "
+        f"{some(len(classes), 'class')}; {some(checked.read, 'file')} read"
+        + (f", {reused:,} unchanged since the last check" if reused else "")
+        + f", {checked.seconds:.1f} s"
+    ]
+    counts = Counter(one.kind for one in checked.findings)
+    lines += [f"  {counts[kind]:>7,}  {what}" for kind, (what, _) in KINDS.items() if counts[kind]]
+    if not counts:
+        lines.append("  nothing to complain of")
+    if isinstance(checked.demands.data, ListData):
+        lines.append(f"  the lists are checked against the pictures of {checked.demands.data.root}")
+    return "\n".join([*lines, f"report: {folder / 'report.md'}; picture: {folder / 'report.png'}"])
