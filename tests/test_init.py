@@ -46,7 +46,7 @@ def made(capsys, root: Path, *words: object) -> Params:
     file = re.search(r"settings: (\S+),", out)
     assert file is not None
     assert f"snakemake --cores all --config params={file[1]}" in out
-    assert "longtail export" in out
+    assert "longtail predict results/" in out
     params = Params.load(file[1])
     planned = plan(params, file[1])
     assert len(planned.stage_one) == 2 * len(params.seeds)

@@ -87,3 +87,28 @@ def test_an_unknown_name_is_one_line(root, key):
     data = parse((root / "workflow/settings/demo.yaml").read_text())
     with pytest.raises(UserError, match=rf"models.x.{key}: 'nothing' is not one of "):
         Params.read({**data, "models": {"x": {key: "nothing"}}})
+
+
+def test_test_images_choose_no_model(root):
+    data = parse((root / "workflow/settings/demo.yaml").read_text())
+    table = next(iter(data["tables"]))
+    with pytest.raises(UserError, match=r"models.x.table: with validation: test .* chosen by test images"):
+        Params.read({**data, "validation": "test", "models": {"x": {"table": table}}})
+    Params.read({**data, "validation": "test", "models": {"x": {"method": "CE"}}})
+
+
+def test_a_method_that_no_table_shows_has_no_run_to_export(root):
+    data = parse((root / "workflow/settings/demo.yaml").read_text())
+    methods = {**data["methods"], "Alone": dict(next(iter(data["methods"].values())))}
+    with pytest.raises(UserError, match=r"models.x.method: 'Alone' stands in no table"):
+        Params.read({**data, "methods": methods, "models": {"x": {"method": "Alone"}}})
+
+
+def test_a_table_at_one_ratio_chooses_at_that_ratio(root):
+    data = parse((root / "workflow/settings/demo.yaml").read_text())
+    [name, *_] = data["tables"]
+    first, last = 50, 25
+    data = {**data, "imbalance": {"profile": "exponential", "ratios": [first, last]}}
+    tables = {**data["tables"], "other": {**data["tables"][name], "ratios": [last]}}
+    params = Params.read({**data, "tables": tables, "models": {"x": {"table": "other"}}})
+    assert {cell.ratio for cell in plan(params, "demo.yaml", root).models["x"].cells} == {last}

@@ -67,9 +67,9 @@ def _of_files(dataset: str, data: Files, job: Job) -> tuple[dict[str, dict[str, 
     """
     found = members.members(dataset, data)
     if changed := members.changed(dataset, data):
-        raise UserError(
-            f"{dataset}: {changed[0]} is not what was checked; `longtail check-data` reads it again"
-        )
+        first = members.root_of(data) / changed[0]
+        what = "is not what was checked, or is a link out of data.root" if first.is_file() else "is not there"
+        raise UserError(f"{dataset}: {first} {what}; `longtail check-data` reads all of them")
     rows = dict(found.parts)
     if not rows.get("test"):
         rows["train"], rows["test"] = held_out(dataset, rows["train"], len(found.classes), data.held_out)

@@ -124,7 +124,8 @@ def resized_crops(count: int, settings: ResizedCrop, generator: torch.Generator)
                 left, top = int(chance[-2] * (width - across + 1)), int(chance[-1] * (height - down + 1))
                 return left, top, across, down
         ratio = min(max(width / height, settings.ratio[0]), settings.ratio[1])
-        across, down = min(width, round(height * ratio)), min(height, round(width / ratio))
+        across = max(1, min(width, round(height * ratio)))
+        down = max(1, min(height, round(width / ratio)))
         return (width - across) // 2, (height - down) // 2, across, down
 
     return crop

@@ -17,6 +17,8 @@ from longtail.errors import UserError
 from longtail.identity import digest, file_digest
 from longtail.sources import CsvData, Data, Files, FolderData, ListData, PublishedData
 
+# How files become classes and parts, here and in acquire.held_out. Count it up where that changes.
+CHOICE = 1
 PARTS = ("train", "validation", "test")
 Named = list[tuple[str, str]]  # path and class name
 CHECK = "`longtail check-data` reads and lists them"
@@ -111,12 +113,13 @@ def identity(dataset: str, data: Files) -> str:
     """
     entries = _entries(dataset, data) or []
     options = data.resolved()
-    kept = {key: options[key] for key in options if key not in ("root", "images", "smallest")}
+    # `broken` only says whether to go on; what is left out is in the digests
+    kept = {key: options[key] for key in options if key not in ("root", "images", "smallest", "broken")}
     broken = troubles(entries, data)
     if isinstance(data, ListData):
         for key in ("train", "validation", "test", "names"):
             kept[key] = _content(options[key]) if options[key] else None
-        if data.broken == "skip":
+        if broken:
             kept["left_out"] = sorted(broken)
     else:
         small = (entry for entry in entries if not entry.trouble and entry.path in broken)
@@ -126,7 +129,7 @@ def identity(dataset: str, data: Files) -> str:
         )
     if isinstance(data, CsvData):
         kept["file"] = _content(data.file)
-    return digest({"dataset": dataset, **kept})
+    return digest({"dataset": dataset, "choice": CHOICE, **kept})
 
 
 def current(dataset: str, data: Data) -> None:

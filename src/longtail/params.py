@@ -730,6 +730,13 @@ class Params(Settings):
             if model.method is not None and model.method not in self.methods:
                 allowed = ", ".join(self.methods)
                 raise MisplacedError(f"models.{name}.method", f"{model.method!r} is not one of {allowed}")
+            if model.method is not None and not any(model.method in t.methods for t in self.tables.values()):
+                raise MisplacedError(f"models.{name}.method", f"{model.method!r} stands in no table")
+            if model.table is not None and self.validation.source == "test":
+                raise MisplacedError(
+                    f"models.{name}.table",
+                    "with validation: test the best method would be chosen by test images; name a method",
+                )
         for name, figure in self.figures.items():
             table_name = getattr(figure.options, "table", None)
             if table_name is not None and table_name not in self.tables:

@@ -84,8 +84,11 @@ def unpacked(content: Tensor) -> list[str]:
 
 def _root(raw: Path) -> Path:
     """The folder of the pictures on this machine: as planned last, else as they were found."""
-    planned = store.PLANNED / "acquire" / f"{raw.name}.json"
-    found = store.read_plan("acquire", raw.name) if planned.is_file() else store.record(raw)
+    found = store.record(raw)
+    if (store.PLANNED / "acquire" / f"{raw.name}.json").is_file():
+        planned = store.read_plan("acquire", raw.name)
+        # another settings file may have another dataset of this name
+        found = planned if planned["identity"] == found["identity"] else found
     root = Path(found["settings"]["files"]["root"]).expanduser()
     if not root.is_dir():
         raise UserError(
@@ -95,7 +98,9 @@ def _root(raw: Path) -> Path:
 
 
 def _validation_is_test(split: Path) -> bool:
-    """With `validation: test` both files name the same images; no other source can make them equal."""
+    """With `validation: test` both files name the same images; a holdout has other rows, but for chance."""
+    if (split / "run.json").is_file():
+        return bool(store.record(split)["settings"]["validation"]["source"] == "test")
     return (split / "validation.csv").read_bytes() == (split / "test.csv").read_bytes()
 
 

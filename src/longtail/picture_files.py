@@ -138,6 +138,8 @@ class Batches(Sequence[Tensor]):
     def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
         if not 0 <= index < len(self):
             raise IndexError(index)
+        if index == 0:
+            self._next = 0  # also where others were asked for before
         if index == self._next:
             for number in range(index, min(index + 1 + AHEAD, len(self))):
                 if number not in self._waiting:
@@ -191,7 +193,8 @@ def decoders() -> int:
     """
     given = os.environ.get("LONGTAIL_DECODERS")
     if given is None:
-        return len(os.sched_getaffinity(0)) if torch.cuda.is_available() else 1
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of the same run
+        return max(1, len(os.sched_getaffinity(0)) // beside) if torch.cuda.is_available() else 1
     if not given.isdecimal() or int(given) < 1:
         raise UserError(f"LONGTAIL_DECODERS={given}: should be a number of threads, at least 1")
     return int(given)

@@ -713,7 +713,11 @@ def _model(
     cells: dict[str, list[Cell]],
     context: dict[str, Any],
 ) -> Published:
-    methods = [model.method] if model.method else params.tables[str(model.table)].methods
+    if model.table:
+        methods, shown = params.tables[model.table].methods, _shown(params.tables[model.table], cells)
+    else:
+        methods = [str(model.method)]
+        shown = tuple(cells[methods[0]])
     modules = ("longtail.models",)
     return Published(
         kind="models",
@@ -722,9 +726,13 @@ def _model(
         settings=model,
         modules=modules,
         code=planner.code(modules),
-        cells=tuple(cell for method in methods for cell in cells[method]),
+        cells=shown,
         reads=STEPS,
-        context={**context, "among": methods},
+        context={
+            **context,
+            "among": methods,
+            "card": _files_digest(sorted((PACKAGE / "templates" / "export").glob("*"))),
+        },
         suffixes=(),
         names=("model.safetensors", "model.onnx", "model.json", "README.md", "choice.csv"),
     )

@@ -9,10 +9,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from yaml import YAMLError
+
 from longtail.errors import UserError
-from longtail.params import Params
+from longtail.params import Params, parse
 from longtail.plan import STEPS, plan
 from longtail.store import home
+
+
+def _is_settings(file: Path) -> bool:
+    """Whether a file beside params.yaml is one of settings, as `longtail init` writes; dvc.yaml is none."""
+    try:
+        data = parse(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError):
+        return False
+    return isinstance(data, dict) and ("dataset" in data or "like" in data)
 
 
 def prune(settings: Sequence[str], yes: bool = False) -> None:
@@ -23,6 +34,7 @@ def prune(settings: Sequence[str], yes: bool = False) -> None:
     """
     plans = [plan(Params.load(source), source) for source in settings]
     others = [str(file) for file in sorted(Path("workflow/settings").rglob("*.yaml"))]
+    others += [str(file) for file in sorted(Path().glob("*.yaml")) if _is_settings(file)]
     spared = set()  # datasets
     for source in dict.fromkeys(others):
         if source in settings:

@@ -78,9 +78,12 @@ def _forget_other_data(plan: Plan) -> None:
     Its folder has the dataset's name alone, so that dvc.yaml can name it.
     """
     for run in plan.acquire.values():
-        found = _read(run.record).get("identity")
-        if found not in (None, run.identity):
-            Path(run.record).unlink(missing_ok=True)
+        found = _read(run.record)
+        if found.get("identity") not in (None, run.identity):
+            # Nothing else goes: the pictures themselves may lie there.
+            for name in ("run.json", *found.get("outputs", {})):
+                if Path(name).name == name:
+                    (Path(run.folder) / name).unlink(missing_ok=True)
 
 
 def _ask_again(item: Published) -> None:

@@ -87,7 +87,8 @@ def execute(step: str, name: str, into: str | None = None) -> None:
                     from longtail.device import lease, runs_at_once
 
                     devices = planned["settings"].get("recipe", {}).get("devices", 1)
-                    if step == "stage_one" and devices == 1:
+                    # Pictures make steps that fill a GPU, and memory that is not there twice.
+                    if step == "stage_one" and devices == 1 and not planned["settings"].get("images"):
                         at_once = runs_at_once(1 + sum(1 for _ in companions(step, name)))
                     device.enter_context(lease(count=devices))
                 finished = compute(planned) if at_once == 1 else compute_together(planned, at_once)

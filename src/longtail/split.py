@@ -19,6 +19,7 @@ from longtail.errors import UserError
 from longtail.imbalance import counts as counts_of
 from longtail.job import Job
 from longtail.params import SplitSettings, Validation
+from longtail.store import record
 
 Indices = NDArray[np.int64]
 LARGEST_SEED = 2**32 - 1
@@ -30,7 +31,7 @@ def compute(job: Job) -> None:
     raw = job.inputs["acquire"]
     names = json.loads((raw / "classes.json").read_text("utf-8"))
     source = settings.validation.source
-    if source == "official" and not (raw / "validation.safetensors").is_file():
+    if source == "official" and "validation.safetensors" not in record(raw)["outputs"]:
         raise UserError(
             f"validation: official: {settings.dataset} has no validation images of its own; use holdout"
         )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 
-from longtail import acquire, manifest, split
+from longtail import acquire, manifest, members, split
 from longtail.errors import UserError
 from longtail.identity import file_digest
 from longtail.params import AcquireSettings, SplitSettings
@@ -43,11 +43,13 @@ def checked(root: Path, trouble: dict[str, str] | None = None) -> None:
     """A manifest as a check writes it."""
     stats = manifest.picture_files(root)
     rows = [
-        manifest.Entry(path, size, file_digest(root / path), 12, 10, "RGB", (trouble or {}).get(path, ""))
+        manifest.Entry(
+            path, size, file_digest(root / path), 12, 10, "RGB", (trouble or {}).get(path, ""), "PNG"
+        )
         for path, (size, _) in stats.items()
     ]
     manifest.write("pets", rows)
-    manifest.write_stats("pets", root, stats)
+    manifest.write_stats("pets", root, rows, stats)
 
 
 @pytest.fixture
@@ -60,7 +62,8 @@ def acquired(tmp_path, pictures) -> Callable[..., Path]:
         folder = tmp_path / "data/raw/pets"
         folder.mkdir(parents=True, exist_ok=True)
         acquire.compute(SimpleNamespace(settings=settings, folder=folder, facts={}))
-        record = {"identity": "0", "outputs": {}, "settings": settings.resolved()}
+        outputs = {file.name: "" for file in folder.glob("*.safetensors")}
+        record = {"identity": "0", "outputs": outputs, "settings": settings.resolved()}
         (folder / "run.json").write_text(json.dumps(record))
         return folder
 
@@ -153,7 +156,7 @@ def test_a_file_that_is_not_what_was_checked_is_named(acquired, pictures, tmp_pa
         file.rename(elsewhere)
         file.symlink_to(elsewhere)
         checked(pictures)
-    with pytest.raises(UserError, match=r"dog/3.png is not what was checked|check"):
+    with pytest.raises(UserError, match=r"dog/3.png (is not what was checked|is not there)|check"):
         acquired()
 
 
@@ -187,7 +190,11 @@ def test_pictures_that_have_moved_are_found_where_the_plan_says(acquired, pictur
         read_part(folder, raw, "train", Pictures(size=8))
     told = Path(".longtail/plan/acquire/pets.json")
     told.parent.mkdir(parents=True)
-    told.write_text(json.dumps({"settings": {"files": {"root": str(tmp_path / "moved")}}}))
+    settings = {"files": {"root": str(tmp_path / "moved")}}
+    told.write_text(json.dumps({"settings": settings, "identity": "of another dataset of this name"}))
+    with pytest.raises(UserError, match="to where they are now"):
+        read_part(folder, raw, "train", Pictures(size=8))
+    told.write_text(json.dumps({"settings": settings, "identity": "0"}))
     assert len(read_part(folder, raw, "train", Pictures(size=8)).images.split(4)[0]) == 4
 
 
@@ -216,3 +223,11 @@ def test_published_counts_are_an_imbalance(tmp_path):
         counts(CountsImbalance(counts="imagenet_lt"), np.minimum(available, 1245))
     with pytest.raises(UserError, match="is of 1000 classes, the dataset has 10"):
         counts(CountsImbalance(counts="imagenet_lt"), available[:10])
+
+
+def test_the_choice_of_test_images_is_the_one_that_identities_stand_for():
+    """Another choice under the same identity would mix two datasets: count members.CHOICE up then."""
+    rows = [(f"{label}/{n}", label) for label in range(3) for n in range(9)]
+    _, test = acquire.held_out("pets", rows, 3, HeldOut(per_class=2, seed=5))
+    assert members.CHOICE == 1
+    assert [path for path, _ in test] == ["0/3", "0/6", "1/0", "1/6", "2/1", "2/7"]

@@ -134,8 +134,8 @@ def hanging(monkeypatch, tmp_path):
     script.write_text(SLOW.format(flag=str(flag), place=str(place)))
     command = launch.command
 
-    def instead(number, file, environment):
-        return [*command(number, file, environment)[:-3], str(script), str(file)]
+    def instead(number, machines, file, environment):
+        return [*command(number, machines, file, environment)[:-3], str(script), str(file)]
 
     monkeypatch.setattr(launch, "command", instead)
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
@@ -161,6 +161,52 @@ def test_after_the_kill_of_a_rank_all_go_on_from_the_checkpoint(inputs, tmp_path
     expected, found = files(undisturbed.folder), files(disturbed.folder)
     for name in ("history.csv", "metrics.json", "model.safetensors"):
         assert found[name] == expected[name], name
+
+
+def test_a_run_that_was_killed_while_it_wrote_is_written(inputs, tmp_path):
+    """All epochs are done: the last logits are those of all processes, of which only the first one writes."""
+    first = run(inputs, tmp_path / "run", **TWO)
+    expected = files(first.folder)
+    assert (first.scratch / "checkpoint.safetensors").is_file()
+    for file in first.folder.glob("*.*"):
+        file.unlink()
+    again = files(run(inputs, tmp_path / "run", **TWO).folder)
+    for name in ("history.csv", "metrics.json", "model.safetensors"):
+        assert again[name] == expected[name]
+
+
+def test_a_part_smaller_than_the_number_of_processes(inputs, tmp_path):
+    file = inputs["split"] / "validation.csv"
+    file.write_text("\n".join(file.read_text().splitlines()[:2]) + "\n")  # one image
+    assert run(inputs, tmp_path / "run", **TWO).facts["processes"] == 2
+
+
+def test_frozen_statistics_stay_to_the_last_bit():
+    layer = nn.BatchNorm2d(64).eval()
+    layer.running_mean.uniform_(-1, 1)
+    before = layer.running_mean.clone()
+    layer.train()  # as an epoch begins
+    statistics = Statistics(layer, Team())
+    layer.eval()  # as the step of a frozen trunk does
+    for _ in range(7):
+        statistics.begin()
+        layer(torch.randn(4, 64, 2, 2))
+        statistics.end()
+    statistics.average()
+    assert torch.equal(layer.running_mean, before)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [((4, 4, 1), (1, 4)), ((4, 4, 2), (2, 2)), ((4, 1, 2), (1, 1)), ((2, 2, 2), (2, 1)), ((3, 3, 2), (1, 3))],
+)
+def test_processes_are_shared_out_over_nodes(monkeypatch, given, expected):
+    number, devices, machines = given
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", str(machines))
+    recipe = Recipe.model_validate({**RECIPE, "shards": number, "devices": devices, "batch_size": 12})
+    settings = SimpleNamespace(recipe=recipe)
+    assert (launch.nodes(settings), launch.processes(settings)) == expected
 
 
 KILLER = """
@@ -210,8 +256,8 @@ def test_on_several_nodes_slurm_starts_torchrun_on_each(tmp_path, monkeypatch):
     said = SimpleNamespace(stdout="node7\nnode8\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: said)
     environment = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[7-8]"}
-    found = launch.command(4, tmp_path / "process.json", environment)
-    assert found[:2] == ["srun", "--ntasks-per-node=1"]
+    found = launch.command(4, 2, tmp_path / "process.json", environment)
+    assert found[:3] == ["srun", "--overlap", "--ntasks-per-node=1"]
     assert found[found.index("--nnodes") + 1] == "2"
     assert found[found.index("--rdzv-endpoint") + 1] == "node7:30111"
     assert "--standalone" not in found
@@ -231,9 +277,9 @@ def test_two_machines_meet_and_train_one_run(inputs, tmp_path, monkeypatch):
     )
 
     def both(command, **more):
-        assert command[:2] == ["srun", "--ntasks-per-node=1"]
+        assert command[:3] == ["srun", "--overlap", "--ntasks-per-node=1"]
         more["env"] = {**more["env"], "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        agents.extend(popen(command[2:], env=more["env"]) for _ in range(2))
+        agents.extend(popen(command[3:], env=more["env"]) for _ in range(2))
         return SimpleNamespace(wait=lambda: max(agent.wait() for agent in agents))
 
     popen = subprocess.Popen

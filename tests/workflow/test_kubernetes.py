@@ -68,7 +68,7 @@ def test_a_table_by_kubernetes_jobs_is_the_table_without_a_cluster(tmp_path):
     # two of stage one, and a group of features and classifiers, on a GPU each
     submitted = [json.loads(file.read_text()) for file in sorted(jobs.glob("*/job.json"))]
     assert len(submitted) == 3
-    deadlines = [job["spec"]["activeDeadlineSeconds"] for job in submitted]
+    deadlines = [job["spec"]["template"]["spec"]["activeDeadlineSeconds"] for job in submitted]
     assert deadlines == [12 * 3600, 12 * 3600, 3 * 3600]
     for job in submitted:
         pod = job["spec"]["template"]["spec"]

@@ -18,7 +18,7 @@ rule models:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: f"{30 * attempt}m",
+        runtime=lambda wildcards, attempt: f"{2 * attempt}h",
     params:
         identity=lambda w: PLAN.models[w.model].identity[:16],
     shell:

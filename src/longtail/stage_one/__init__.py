@@ -10,6 +10,7 @@ with a memory bank writes bank.csv: which images its exemplars are.
 
 import copy
 import json
+import resource
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ from longtail.stage_one.curves import Curves
 from longtail.stage_one.evaluation import Evaluation, predict
 from longtail.stage_one.freezing import learning
 from longtail.stage_one.history import read_history, write_history
-from longtail.stage_one.launch import processes, together
+from longtail.stage_one.launch import nodes, processes, together
 from longtail.stage_one.loop import (
     Observer,
     Phase,
@@ -58,7 +59,8 @@ _SEEDING = threading.Lock()  # the global generator is one for all threads
 
 def compute(job: Job) -> None:
     """Train the recipe of `job.settings` and write the model, its history and its metrics."""
-    if (number := processes(job.settings)) > 1:
+    number = processes(job.settings)
+    if number * nodes(job.settings) > 1:
         together(job, number)
         return
     (error,) = compute_together([job])
@@ -72,7 +74,8 @@ def train_together(job: Job) -> None:
     training.run()
     if team().leads:
         training.write()
-    job.facts.update(processes=team().size)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    job.facts.update(processes=team().size, peak_memory_mb_of_a_process=round(peak / 1024))
 
 
 def compute_together(jobs: Sequence[Job]) -> list[Exception | None]:
@@ -205,6 +208,7 @@ class Training:
                 report=report,
                 history=past,
             )
+        self._evaluation.last()  # of all processes together, also where a killed run had only to be written
 
     def write(self, at_once: int = 1) -> None:
         """Write model, history and metrics of the training that is over."""

@@ -72,7 +72,9 @@ class Evaluation:
 
     def _predict(self, images: Images) -> Tensor:
         own = images[_share(len(images))]
-        logits = predict(self._network, own, self._prepare, self._where, self._precision)
+        logits = torch.empty(0, len(self._unseen))  # of fewer images than processes
+        if len(own):
+            logits = predict(self._network, own, self._prepare, self._where, self._precision)
         logits = team().joined(logits)
         logits[:, self._unseen] = -torch.inf
         return logits

@@ -2,7 +2,8 @@
 
     python -m longtail.stage_one.launch FILE    what torchrun runs: one process of the run that FILE describes
 
-On one machine, or under Slurm on all nodes of the job, which then share a file system.
+On one machine; or under Slurm on all nodes of the job, which then share a file system. Of the latter only the
+meeting of two torchruns was tried, on one machine.
 """
 
 import ctypes
@@ -31,11 +32,19 @@ def processes(settings: StageOneSettings) -> int:
     """
     import torch
 
-    wanted = settings.recipe.devices // _nodes(os.environ)
+    machines = nodes(settings)
+    wanted = settings.recipe.devices // machines
     if torch.cuda.is_available():
         wanted = min(wanted, torch.cuda.device_count())
-    total = settings.recipe.shards // _nodes(os.environ)
-    return max((number for number in range(1, wanted + 1) if total % number == 0), default=1)
+    shards = settings.recipe.shards // machines
+    return max((number for number in range(1, wanted + 1) if shards % number == 0), default=1)
+
+
+def nodes(settings: StageOneSettings) -> int:
+    """On how many nodes of a Slurm job a run is trained: on all where they can share the shards, else one."""
+    given = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
+    recipe = settings.recipe
+    return given if recipe.devices >= given and recipe.shards % given == 0 else 1
 
 
 def is_one_of_several() -> bool:
@@ -43,23 +52,21 @@ def is_one_of_several() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def _nodes(environment: Mapping[str, str]) -> int:
-    return int(environment.get("SLURM_JOB_NUM_NODES", "1"))
-
-
-def command(number: int, file: Path, environment: Mapping[str, str]) -> list[str]:
-    """What starts the processes of a run, `number` on each node of the job."""
+def command(number: int, machines: int, file: Path, environment: Mapping[str, str]) -> list[str]:
+    """What starts the processes of a run, `number` on each of so many nodes of a Slurm job."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(number)]
     torchrun += ["--max-restarts", str(RESTARTS)]
     rank = ["-m", "longtail.stage_one.launch", str(file)]
-    if (nodes := _nodes(environment)) == 1:
+    if machines == 1:
         return [*torchrun, "--standalone", *rank]
     job = environment["SLURM_JOB_ID"]
     names = ["scontrol", "show", "hostnames", environment["SLURM_JOB_NODELIST"]]
     first = subprocess.run(names, capture_output=True, text=True, check=True).stdout.split()[0]
     meeting = ["--rdzv-backend", "c10d", "--rdzv-id", job]
     meeting += ["--rdzv-endpoint", f"{first}:{PORT + int(job) % 1000}"]
-    return ["srun", "--ntasks-per-node=1", *torchrun, "--nnodes", str(nodes), *meeting, *rank]
+    # The job's own step holds its cores and devices already.
+    srun = ["srun", "--overlap", "--ntasks-per-node=1"]
+    return [*srun, *torchrun, "--nnodes", str(machines), *meeting, *rank]
 
 
 def together(job: Job, number: int) -> None:
@@ -88,9 +95,8 @@ def together(job: Job, number: int) -> None:
         "MKL_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
-    done = subprocess.Popen(
-        command(number, file.resolve(), os.environ), env=environment, preexec_fn=_die_with_parent
-    ).wait()
+    start = command(number, nodes(job.settings), file.resolve(), os.environ)
+    done = subprocess.Popen(start, env=environment, preexec_fn=_die_with_parent).wait()
     if said.is_file():
         raise UserError(said.read_text("utf-8"))
     if done or not facts.is_file():

@@ -202,8 +202,8 @@ def train(
         UserError: if the loss stops being a finite number.
     """
     device, together = phase.images.device, team()
-    found = _resume(path, modules, environment) if path else None
-    state, momentum = found if found else (State(history=list(history)), {})
+    found = together.told(lambda: _left(path, environment)) if path else None
+    state, momentum = _resume(found[0], found[1], modules) if found else (State(history=list(history)), {})
     for number, row in enumerate(state.history, 1):
         if report:
             report(row, State(history=state.history[:number]))
@@ -452,8 +452,8 @@ def _checkpoint(
     checkpoint.write(path, tensors, {**asdict(state), "environment": environment})
 
 
-def _resume(path: Path, modules: nn.ModuleDict, environment: str) -> tuple[State, dict[str, Tensor]] | None:
-    """State and momentum of the checkpoint, whose tensors go into the modules; None: begin at the start."""
+def _left(path: Path, environment: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and state of a checkpoint that may be gone on from; None: begin at the start."""
     found = checkpoint.read(path)
     if found is None:
         return None
@@ -464,6 +464,13 @@ def _resume(path: Path, modules: nn.ModuleDict, environment: str) -> tuple[State
     if set(state) != set(State.__dataclass_fields__):
         checkpoint.discard(path, "of other code, which counted otherwise")
         return None
+    return tensors, state
+
+
+def _resume(
+    tensors: dict[str, Tensor], state: dict[str, Any], modules: nn.ModuleDict
+) -> tuple[State, dict[str, Tensor]]:
+    """State and momentum of a checkpoint, whose tensors go into the modules."""
     parts: dict[str, dict[str, Tensor]] = {"modules": {}, "momentum": {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")

@@ -5,6 +5,7 @@ share them out changes only the order in which numbers are added. So a run on fo
 that takes four shards one after the other (gradient accumulation) is the same run.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -44,6 +45,13 @@ class Team:
         sizes = [tensor.numel() for tensor in tensors]
         for tensor, values in zip(tensors, torch.split(flat, sizes), strict=True):
             tensor.copy_(values.view_as(tensor))
+
+    def told(self, read: Callable[[], Any]) -> Any:
+        """What the process that leads reads, the same for all: another might see an older file."""
+        found = [read() if self.leads else None]
+        if self.size > 1:
+            dist.broadcast_object_list(found)
+        return found[0]
 
     def joined(self, rows: Tensor) -> Tensor:
         """The rows (n, d) of all processes on the CPU, those of rank 0 first; n may differ."""
@@ -98,7 +106,7 @@ class Statistics:
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
                 self._buffers += [b for b in (module.running_mean, module.running_var) if b is not None]
         self._before = [buffer.clone() for buffer in self._buffers]
-        self._sums = [torch.zeros_like(buffer) for buffer in self._buffers]
+        self._moved = [torch.zeros_like(buffer) for buffer in self._buffers]
         self._count = 0
 
     def begin(self) -> None:
@@ -107,18 +115,18 @@ class Statistics:
             torch._foreach_copy_(self._buffers, self._before)
 
     def end(self) -> None:
-        """After a shard: what it made of them is noted."""
+        """After a shard: by how much it moved them is noted."""
         if self._buffers:
-            torch._foreach_add_(self._sums, self._buffers)
+            torch._foreach_add_(self._moved, torch._foreach_sub(self._buffers, self._before))
         self._count += 1
 
     def average(self) -> None:
-        """After the batch: the statistics are the mean over the shards of all processes."""
+        """After the batch: they move by the mean over the shards of all processes; frozen ones stay."""
         if self._buffers:
             count = self._buffers[0].new_tensor(float(self._count))
-            self._team.add(*self._sums, count)
-            torch._foreach_div_(self._sums, count)
-            torch._foreach_copy_(self._buffers, self._sums)
+            self._team.add(*self._moved, count)
+            torch._foreach_div_(self._moved, count)
+            torch._foreach_copy_(self._buffers, torch._foreach_add(self._before, self._moved))
 
 
 def team() -> Team:
