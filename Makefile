@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo demo-asynchronous demo-all test test-slurm test-cluster bench check lock environment clean
+.PHONY: demo demo-asynchronous demo-all test test-slow test-slurm test-cluster bench check lock environment clean
 
 demo: environment
 	$(BIN)/snakemake --cores all --config params=workflow/settings/demo.yaml
@@ -21,6 +21,10 @@ demo-all: environment
 
 test: environment
 	$(BIN)/python -m pytest -n 2
+
+# Workflows on pictures from end to end: what `make test` leaves out to stay within ten minutes.
+test-slow: environment
+	$(BIN)/python -m pytest -n 2 -m slow tests/workflow
 
 # A real Slurm of one node with two fake GPUs; where its packages are missing, the tests say which (docs/cluster.md).
 test-slurm: environment

@@ -62,6 +62,9 @@ def draw(folder: Path) -> None:
             Image.fromarray(values.astype(np.uint8)).save(folder / name / f"{number}.jpg", quality=90)
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def pets(project):
     draw(project.path / "pictures")

@@ -13,6 +13,9 @@ from tests.workflow.scaled_imagenet_lt import CLASSES, counts, write
 CHANCE = 100 / CLASSES
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def scaled(tmp_path_factory) -> Project:
     """The project with the scaled-down dataset, and its table made by one command."""
