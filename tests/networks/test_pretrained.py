@@ -239,3 +239,10 @@ def test_the_digest_of_tensors_is_of_names_and_values():
     with torch.no_grad():
         other.bias[0] += 1
     assert pretrained.digest(one) != pretrained.digest(other)
+
+
+def test_a_digest_is_of_every_tensor_single_numbers_too():
+    one, other = nn.Module(), nn.Module()
+    for module, value in ((one, 1.0), (other, 2.0)):
+        module.register_buffer("gain", torch.tensor(value))  # as NFNets have
+    assert pretrained.digest(one) != pretrained.digest(other)

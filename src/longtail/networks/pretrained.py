@@ -174,5 +174,5 @@ def digest(network: nn.Module) -> str:
     result = sha256()
     for name, tensor in sorted(network.state_dict().items()):
         result.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        result.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        result.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return result.hexdigest()
