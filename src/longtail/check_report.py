@@ -6,11 +6,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from longtail.findings import KINDS, Finding
 from longtail.manifest import Entry, write_table
 from longtail.members import some
+from longtail.pages import environment
 from longtail.sizes import group, tested, trained
 from longtail.sources import FileData, FolderData, ListData
 from longtail.store import write_text
@@ -47,18 +46,7 @@ def write(checked: "Checked", folder: Path) -> None:
         (one.kind, one.path, one.part, one.label, one.what, one.same_as or "") for one in checked.findings
     ]
     write_table(folder / "report.csv", COLUMNS, rows)
-    environment = Environment(
-        loader=PackageLoader("longtail"),
-        block_start_string="<%",
-        block_end_string="%>",
-        variable_start_string="<<",
-        variable_end_string=">>",
-        comment_start_string="<#",
-        comment_end_string="#>",
-        trim_blocks=True,
-        undefined=StrictUndefined,
-    )
-    text = environment.get_template("check/report.md").render(_view(checked))
+    text = environment().get_template("check/report.md").render(_view(checked))
     write_text(folder / "report.md", text.rstrip() + "\n")
 
 

@@ -13,7 +13,6 @@ from statistics import median
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from longtail import check_data, cost, manifest
 from longtail.cost import Machine
@@ -22,6 +21,7 @@ from longtail.errors import UserError
 from longtail.findings import Demands
 from longtail.layout import Layout, layout
 from longtail.members import some
+from longtail.pages import environment
 from longtail.params import Groups, Params, Validation
 from longtail.plan import STEPS, plan
 from longtail.sizes import group, trained
@@ -322,16 +322,7 @@ def _settings(
         f"# {RECIPES * schedule.seeds} trainings, {'one after the other' if machine.gpu else 'one a core'}, "
         f"then features and {CLASSIFIERS * schedule.seeds} classifiers (src/longtail/cost.py).",
     }
-    environment = Environment(
-        loader=PackageLoader("longtail"),
-        block_start_string="<%",
-        block_end_string="%>",
-        variable_start_string="<<",
-        variable_end_string=">>",
-        trim_blocks=True,
-        undefined=StrictUndefined,
-    )
-    return environment.get_template("init.yaml").render(view).rstrip() + "\n"
+    return environment().get_template("init.yaml").render(view).rstrip() + "\n"
 
 
 def _measured(machine: Machine) -> str:
