@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from longtail.job import Job
 from longtail.params import StageOneSettings
 
 RESTARTS = 3  # of all processes, after one has died
+PATIENCE = 30.0  # seconds until the processes have to know each other; with GPUs four times as many
 PORT = 29_400  # and up to a thousand more, by the number of the Slurm job
 
 
@@ -126,11 +128,16 @@ def main(file: str) -> None:
     said = scratch / "error.txt"
     if said.is_file():  # a mistake stays one, however often they start
         sys.exit(1)
+    # Seen once after a restart: gloo waits for ever for a connection. torchrun starts anew what ends instead.
+    patience = threading.Timer(PATIENCE * (4 if torch.cuda.is_available() else 1), os._exit, (1,))
+    patience.daemon = True
+    patience.start()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("cpu:gloo,cuda:nccl")
     else:
         dist.init_process_group("gloo")
+    patience.cancel()
     job = Job(
         step=told["step"],
         run=told["run"],
