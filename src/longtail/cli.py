@@ -156,6 +156,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--reason", required=True, help="why the results are the same; kept in workflow/adopted.csv"
     )
+    sub.add_argument("--since", metavar="COMMIT", help="for everything planned, not for finished runs alone")
+    sub.add_argument("--also", action="append", default=[], metavar="FILE", help="settings too, with --since")
     sub.add_argument("steps", nargs="*", metavar="STEP", help="only these steps (default: all)")
     sub = command("export", "write a finished run of stage two as a model to take home", _export)
     sub.add_argument("name", metavar="RUN", help="its name, or a beginning that no other has")
@@ -220,8 +222,11 @@ def _prune(options: argparse.Namespace) -> None:
 
 
 def _adopt(options: argparse.Namespace) -> None:
-    from longtail.adopt import adopt
+    from longtail.adopt import adopt, adopt_since
 
+    if options.since:
+        adopt_since(options.since, [options.params, *options.also], options.reason)
+        return
     adopt(options.params, options.reason, [step.replace("-", "_") for step in options.steps])
 
 

@@ -160,14 +160,30 @@ def test_a_damaged_checkpoint_is_deleted_and_the_training_starts_anew(
     assert line.endswith("training starts anew")
 
 
-def test_a_checkpoint_of_another_processor_or_version_is_not_mixed_in(
+def test_a_checkpoint_of_another_processor_is_gone_on_from_and_both_are_named(
     make_phase, make_modules, tmp_path, capsys
 ):
     path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(KillError):
         run(make_phase(), make_modules(), path, report=interrupted_after(2), environment="H200, bf16")
     resumed, whole = make_modules(), make_modules()
-    run(make_phase(), resumed, path, environment="CPU, float32")
+    state = run(make_phase(), resumed, path, environment="CPU, float32")
+    assert state.environments == ["H200, bf16", "CPU, float32"]
+    assert "goes on from H200, bf16 on CPU, float32: no longer bit-repeatable" in capsys.readouterr().err
+    assert run(make_phase(), whole, None).history == state.history  # here both were one processor
+    assert_same(resumed, whole)
+
+
+def test_a_strict_resume_mixes_in_no_checkpoint_of_another_processor(
+    make_phase, make_modules, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("LONGTAIL_RESUME", "strict")
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KillError):
+        run(make_phase(), make_modules(), path, report=interrupted_after(2), environment="H200, bf16")
+    resumed, whole = make_modules(), make_modules()
+    state = run(make_phase(), resumed, path, environment="CPU, float32")
+    assert state.environments == ["CPU, float32"]
     run(make_phase(), whole, None)
     assert_same(resumed, whole)
     assert "of another environment (H200, bf16, here CPU, float32)" in capsys.readouterr().err

@@ -226,6 +226,7 @@ class Training:
             write_bank(job.folder / "bank.csv", self._bank, self._training)
         (job.folder / "metrics.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
         job.facts.update(
+            environments=state.environments,
             training_seconds=round(state.seconds, 3),
             images_per_second=round(state.images / state.seconds, 1),
             **({"runs_at_once": at_once} if at_once > 1 else {}),

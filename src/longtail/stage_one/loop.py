@@ -10,6 +10,7 @@ and three counters, and a training that was killed goes on to bit-identical resu
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -152,12 +153,14 @@ class State:
         history: a row an epoch, those of the phases before it first.
         images: images trained on.
         seconds: time it took, evaluation left out; over all processes that shared the training.
+        environments: in which it was computed, in order; more than one where it went on elsewhere.
     """
 
     epoch: int = 0
     history: list[Row] = field(default_factory=list)
     images: int = 0
     seconds: float = 0.0
+    environments: list[str] = field(default_factory=list)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -186,8 +189,8 @@ def train(
             a buffer of these.
         seed: of every random number.
         precision: "bf16" or "float32".
-        environment: what bit-identical results depend on, e.g. processor and versions; a checkpoint of
-            another environment is not resumed.
+        environment: what bit-identical results depend on, e.g. processor and versions. A checkpoint of
+            another environment is resumed, and the state names both; not with LONGTAIL_RESUME=strict.
         path: the checkpoint, read at the start and written after an epoch once
             LONGTAIL_CHECKPOINT_SECONDS (5) have passed since the last; None: no checkpoints.
         evaluate: columns for the history, asked every `evaluate_every` epochs and after the last one.
@@ -203,7 +206,9 @@ def train(
     """
     device, together = phase.images.device, team()
     found = together.told(lambda: _left(path, environment)) if path else None
-    state, momentum = _resume(found[0], found[1], modules) if found else (State(history=list(history)), {})
+    state, momentum = _resume(*found, modules) if found else (State(history=list(history)), {})
+    if state.environments[-1:] != [environment]:
+        state.environments.append(environment)
     for number, row in enumerate(state.history, 1):
         if report:
             report(row, State(history=state.history[:number]))
@@ -223,7 +228,7 @@ def train(
                 row |= evaluate()
             state.history.append(row)
             if path and together.leads and (time.monotonic() - written >= patience or last):
-                _checkpoint(path, modules, optimiser, state, environment)
+                _checkpoint(path, modules, optimiser, state)
                 written = time.monotonic()
             if report:
                 report(row, state)
@@ -442,14 +447,14 @@ def _optimiser(
 
 
 def _checkpoint(
-    path: Path, modules: nn.ModuleDict, optimiser: torch.optim.Optimizer, state: State, environment: str
+    path: Path, modules: nn.ModuleDict, optimiser: torch.optim.Optimizer, state: State
 ) -> None:
     tensors = {f"modules.{name}": tensor for name, tensor in modules.state_dict().items()}
     for name, parameter in modules.named_parameters():
         buffer = optimiser.state[parameter].get("momentum_buffer") if parameter in optimiser.state else None
         if buffer is not None:
             tensors[f"momentum.{name}"] = buffer
-    checkpoint.write(path, tensors, {**asdict(state), "environment": environment})
+    checkpoint.write(path, tensors, asdict(state))
 
 
 def _left(path: Path, environment: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -458,9 +463,18 @@ def _left(path: Path, environment: str) -> tuple[dict[str, Tensor], dict[str, An
     if found is None:
         return None
     tensors, state = found
-    if (was := state.pop("environment")) != environment:
-        checkpoint.discard(path, f"of another environment ({was}, here {environment})")
-        return None
+    if "environment" in state:  # as it was written before it was gone on from elsewhere
+        state["environments"] = [state.pop("environment")]
+    if (was := state.get("environments", [""])[-1]) != environment:
+        if os.environ.get("LONGTAIL_RESUME") == "strict":
+            checkpoint.discard(path, f"of another environment ({was}, here {environment})")
+            return None
+        print(
+            f"{path}: goes on from {was} on {environment}: no longer bit-repeatable, as run.json will say "
+            "(LONGTAIL_RESUME=strict starts anew)",
+            file=sys.stderr,
+            flush=True,
+        )
     if set(state) != set(State.__dataclass_fields__):
         checkpoint.discard(path, "of other code, which counted otherwise")
         return None
