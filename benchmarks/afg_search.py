@@ -17,11 +17,13 @@ from typing import Any
 import torch
 
 from longtail.device import set_up
-from longtail.params import Params
-from longtail.plan import plan, reference
-from longtail.run import locate
-from longtail.stage_two import FeatureData, read_features, selection_score
+from longtail.orchestration.planner import plan
+from longtail.orchestration.run import reference
+from longtail.runs.lookup import locate
+from longtail.settings.params import Params
 from longtail.stage_two.afg import Settings, fit
+from longtail.stage_two.classifier import FeatureData, selection_score
+from longtail.stage_two.fitting import read_features
 
 SETTINGS = Path("workflow/settings/cifar100-60-epochs.yaml")
 METHOD = "GLAG"

@@ -10,7 +10,8 @@ from benchmarks.peers import ldam_drw
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import ONE_THREAD, OURS, Side, interleaved
 from benchmarks.training import AUGMENTATIONS
-from longtail.augmentation import augment, normalise
+from longtail.data.augmentation import augment
+from longtail.data.normalisation import normalise
 from longtail.device import set_up
 from longtail.random import generator
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from longtail.imbalance import exponential_counts, pareto_counts
+from longtail.data.imbalance import exponential_counts, pareto_counts
 from longtail.random import generator
 
 CLASSES = 100

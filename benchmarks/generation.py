@@ -24,7 +24,7 @@ from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import ONE_THREAD, OURS, Sample, Side, SideError, interleaved
 from longtail.device import set_up
 from longtail.random import Normals, generator
-from longtail.settings import method_module
+from longtail.settings.methods import method_module
 from longtail.stage_two.gaussian import ClassGaussians
 
 PART = "generation"

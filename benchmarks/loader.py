@@ -10,13 +10,15 @@ import torch
 
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import ONE_THREAD, OURS, Side, interleaved
-from longtail.augmentation import augment, normalise
+from longtail.data.augmentation import augment
+from longtail.data.file_changes import picture_files
+from longtail.data.images import in_batches
+from longtail.data.normalisation import normalise
+from longtail.data.picture_loader import PictureFiles
 from longtail.device import set_up
-from longtail.manifest import picture_files
-from longtail.params import Augmentation
-from longtail.picture_files import PictureFiles, in_batches
 from longtail.random import generator
-from longtail.sources import Pictures
+from longtail.settings.augmentation import Augmentation
+from longtail.settings.data import Pictures
 
 PART = "loader"
 PHOTOS = Path(os.environ.get("LONGTAIL_PHOTOS", "../shared/data/photos"))

@@ -8,7 +8,7 @@ from benchmarks import data
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import OURS, Sample, Side, interleaved
 from benchmarks.training import Ours
-from longtail.observers.gradients import Gradients, Settings
+from longtail.stage_one.observers.gradients import Gradients, Settings
 
 PART = "observers"
 

@@ -17,9 +17,10 @@ from typing import Any
 from scipy.stats import t as student
 
 from longtail.errors import UserError
-from longtail.params import Params
-from longtail.plan import plan, reference
-from longtail.run import locate
+from longtail.orchestration.planner import plan
+from longtail.orchestration.run import reference
+from longtail.runs.lookup import locate
+from longtail.settings.params import Params
 
 SETTINGS = Path("workflow/settings")
 OUT = Path(__file__).parent / "precision.json"

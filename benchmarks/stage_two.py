@@ -11,8 +11,8 @@ from benchmarks.peers.tail_calib import StageTwo
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import ONE_THREAD, OURS, Side, interleaved
 from longtail.device import set_up
-from longtail.settings import method_module
-from longtail.stage_two import FeatureData
+from longtail.settings.methods import method_module
+from longtail.stage_two.classifier import FeatureData
 
 PART = "stage_two"
 EPOCHS, VIEWS, DIMENSIONS = 40, 10, 64

@@ -48,15 +48,15 @@ def prepare(folder: Path, divisor: int = 1) -> None:
 def job(folder: Path) -> None:
     """Start as the command `longtail` does, and stop at the first step."""
     from longtail import cli  # noqa: F401 - as the command's first import
-    from longtail.device import lease
-    from longtail.job import Job
-    from longtail.params import StageTwoSettings
+    from longtail.runs.job import Job
+    from longtail.runs.leases import lease
+    from longtail.settings.classifier import StageTwoSettings
 
     settings = StageTwoSettings.model_validate({"method": {"name": "afg"}, "seed": 0})
     outputs = folder / "outputs"
     outputs.mkdir(exist_ok=True)
     with lease():
-        from longtail import stage_two
+        from longtail.stage_two import fitting
         from longtail.stage_two.linear import LinearTraining
 
         def stop(training: LinearTraining, features: Any, *_: object) -> None:
@@ -67,7 +67,7 @@ def job(folder: Path) -> None:
 
         # where all features of an epoch are made before it, its training begins in `epoch`
         setattr(LinearTraining, "train" if hasattr(LinearTraining, "train") else "epoch", stop)
-        stage_two.compute(
+        fitting.compute(
             Job(
                 step="stage_two",
                 run="benchmark",

@@ -15,15 +15,18 @@ from benchmarks import data
 from benchmarks.peers import ldam_drw
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import ONE_THREAD, OURS, Sample, Side, interleaved
-from longtail.augmentation import augment, normalise
+from longtail.data.augmentation import augment
+from longtail.data.normalisation import normalise
 from longtail.device import resolve_precision, set_up
-from longtail.params import Augmentation, Optimiser
-from longtail.samplers import instance
-from longtail.schedules import LearningRate, Length
-from longtail.settings import method_module, settings_of
+from longtail.settings.augmentation import Augmentation
+from longtail.settings.methods import method_module, settings_of
+from longtail.settings.recipe import Optimiser
+from longtail.settings.schedules import LearningRate, Length
 from longtail.stage_one.evaluation import predict
-from longtail.stage_one.loop import Observer, Phase, train
-from longtail.stage_one.step import Supervised
+from longtail.stage_one.loop import train
+from longtail.stage_one.phase import Observer, Phase
+from longtail.stage_one.samplers import instance
+from longtail.stage_one.supervised_step import Supervised
 
 PART = "training"
 EPOCHS, EVALUATE_EVERY = 200, 20  # params.yaml; the peers evaluate after every epoch

@@ -11,15 +11,16 @@ import yaml
 
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import ROOT, Side
-from longtail.params import Params, parse
-from longtail.plan import plan
+from longtail.orchestration.planner import plan
+from longtail.settings.params import Params
+from longtail.settings.reading import parse
 
 PART = "workflow"
 RUNS = 10_000
 PLAN = """\
 import sys
-from longtail.params import Params
-from longtail.plan import plan
+from longtail.orchestration.planner import plan
+from longtail.settings.params import Params
 planned = plan(Params.load("many.yaml"), "many.yaml")
 print(len(list(planned.everything())), file=open("number", "w"))
 """

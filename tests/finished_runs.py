@@ -5,9 +5,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from longtail import params, run, store
-from longtail.identity import digest, file_digest
-from longtail.networks.resnet_cifar import build
+from longtail.orchestration import execute as run
+from longtail.runs import store
+from longtail.runs.identity import digest, file_digest
+from longtail.runs.steps import settings_of_step
+from longtail.settings.recipe import Recipe
+from longtail.stage_one.networks.resnet_cifar import build
 
 NETWORK = {"name": "resnet_cifar", "depth": 8, "width": 4}
 CLASSIFIERS: dict[str, dict[str, Any]] = {
@@ -40,7 +43,7 @@ class Project:
         told = {at: reference["identity"] for at, reference in inputs.items()}
         identity = digest([step, label, settings, told])
         name = label if step == "acquire" else f"{label}-{identity[:8]}"
-        resolved = getattr(params, run.SETTINGS[step]).model_validate(settings).resolved()
+        resolved = settings_of_step(step, settings).resolved()
         planned = {"step": step, "run": name, "identity": identity, "settings": resolved, "inputs": inputs}
         if step == "stage_one":
             self.untrained(planned, resolved)
@@ -50,7 +53,7 @@ class Project:
 
     def untrained(self, planned: dict[str, Any], settings: dict[str, Any]) -> None:
         """Stage one's network as it is drawn, with batch normalisation that is not the identity."""
-        recipe = params.Recipe.model_validate(settings["recipe"])
+        recipe = Recipe.model_validate(settings["recipe"])
         torch.manual_seed(settings["seed"])
         network = build(recipe.network.options, 1, 10)  # type: ignore[arg-type]
         for name, tensor in network.state_dict().items():

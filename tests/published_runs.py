@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from longtail.params import Groups, Recipe, Table
-from longtail.published_job import Cell, PublishedJob
+from longtail.publish.job import Cell, PublishedJob
+from longtail.settings.published import Groups, Table
+from longtail.settings.recipe import Recipe
 
 RECIPES = {
     "ce": {"loss": {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 0.0}}},

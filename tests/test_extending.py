@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from longtail.params import parse
+from longtail.settings.reading import parse
 
 PAGE = "docs/extending.md"
 TINY = """\
@@ -30,16 +30,17 @@ features: {views: 1}
 """
 RUN = """\
 import json, sys
-from longtail import publish, run
-from longtail.params import Params
-from longtail.plan import plan
+from longtail.orchestration import execute
+from longtail.orchestration.planner import plan
+from longtail.publish import make
+from longtail.settings.params import Params
 
 planned = plan(Params.load("params.yaml"))
 planned.write()
 for one in planned.everything():
-    run.execute(one.step, one.name)
+    execute.execute(one.step, one.name)
 for item in planned.tables.values():
-    publish.execute(item.kind, item.name, item.identity[:16])
+    make.execute(item.kind, item.name, item.identity[:16])
 print(json.dumps({step: list(planned.runs(step)) for step in ("stage_one", "stage_two")}))
 """
 

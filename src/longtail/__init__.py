@@ -1,1 +1,4 @@
-"""Long-tailed image recognition as a reproducible workflow: one module a step, named as its rule."""
+"""Long-tailed image recognition as a reproducible workflow.
+
+Data flows through one room a step: data, stage_one, features, stage_two, publish. Imports go one way (docs).
+"""

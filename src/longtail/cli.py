@@ -11,20 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from longtail.device import COMPUTING
 from longtail.errors import UserError
+from longtail.runs.steps import STEPS
 
-STEPS = ("acquire", "split", "stage-one", "features", "stage-two")
+COMMANDS = tuple(step.replace("_", "-") for step in STEPS)  # a step each
 PUBLISHED = ("tables", "figures", "models", "report")
-# glibc gives freed memory back to the kernel and faults it in again at every step unless told not to:
-# 7 to 18 % of a training step on a CPU. It reads these before Python starts.
 FULL = re.compile(r"No space left|os error (27|28|122)\b")  # as safetensors says it
-COMPUTING = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -69,7 +62,7 @@ def _restart_in_order(command: str, arguments: list[str]) -> None:
     if (source / "longtail").is_dir() and (source / "longtail").resolve() != here:
         rest = environment.get("PYTHONPATH", "")
         environment["PYTHONPATH"] = str(source.resolve()) + (os.pathsep + rest if rest else "")
-    if command in STEPS:
+    if command in COMMANDS:
         environment = {**COMPUTING, **environment}
     if environment != dict(os.environ):
         os.execve(sys.executable, [sys.executable, "-m", "longtail", *arguments], environment)
@@ -112,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    for step in STEPS:
+    for step in COMMANDS:
         sub = command(step, f"compute one planned run of {step.replace('-', ' ')}", _execute)
         sub.add_argument("name", metavar="RUN")
         sub.add_argument("--into", metavar="FOLDER", help="where it appears (default: as planned last)")
@@ -178,51 +171,51 @@ def _params_option(sub: argparse.ArgumentParser) -> None:
 
 
 def _execute(options: argparse.Namespace) -> None:
-    from longtail.run import execute
+    from longtail.orchestration.execute import execute
 
     execute(options.command.replace("-", "_"), options.name, options.into)
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from longtail.publish import execute
+    from longtail.publish.make import execute
 
     execute(options.command, options.name, options.identity)
 
 
 def _check(options: argparse.Namespace) -> None:
     if options.layer in PUBLISHED:
-        from longtail.publish import check
+        from longtail.publish.published_record import check
     else:
-        from longtail.run import check
+        from longtail.orchestration.execute import check
     check(options.layer, options.plan)
 
 
 def _init(options: argparse.Namespace) -> None:
-    from longtail.init import init
+    from longtail.own_pictures.init import init
 
     init(options.folder, options.name, options.to, options.minutes)
 
 
 def _check_data(options: argparse.Namespace) -> None:
-    from longtail.check_data import check_data
+    from longtail.own_pictures.check import check_data
 
     check_data(options.params)
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from longtail.listing import show
+    from longtail.orchestration.listing import show
 
     show(options.params)
 
 
 def _prune(options: argparse.Namespace) -> None:
-    from longtail.prune import prune
+    from longtail.orchestration.prune import prune
 
     prune([options.params, *options.also], yes=options.yes)
 
 
 def _adopt(options: argparse.Namespace) -> None:
-    from longtail.adopt import adopt, adopt_since
+    from longtail.orchestration.adopt import adopt, adopt_since
 
     if options.since:
         adopt_since(options.since, [options.params, *options.also], options.reason)
@@ -231,12 +224,12 @@ def _adopt(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from longtail.export import export
+    from longtail.export.write import export
 
     export(options.name, options.to)
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from longtail.predict import predict
+    from longtail.export.predict import predict
 
     predict(options.model, options.images, options.top, options.format, options.device)

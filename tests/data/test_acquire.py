@@ -15,12 +15,12 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 
-from longtail import acquire
-from longtail.acquire import compute
-from longtail.datasets import DATASETS
+from longtail.data import official as official_files
+from longtail.data.acquire import compute
 from longtail.errors import UserError
-from longtail.job import Job
-from longtail.params import AcquireSettings
+from longtail.runs.job import Job
+from longtail.settings.acquire import AcquireSettings
+from longtail.settings.datasets import DATASETS
 
 
 def run(tmp_path, dataset, root, download=False):
@@ -71,7 +71,7 @@ def test_a_wrong_checksum_is_named_before_anything_is_unpickled(tmp_path, offici
     root, _ = official
     file = root / "cifar-100-python/train"
     file.write_bytes(file.read_bytes() + b".")
-    monkeypatch.setattr(acquire, "_unpickle", lambda _: pytest.fail("unpickled an unchecked file"))
+    monkeypatch.setattr(official_files, "_unpickle", lambda _: pytest.fail("unpickled an unchecked file"))
     with pytest.raises(UserError, match=r"cifar-100-python/train: MD5 is \w+, published is \w+"):
         run(tmp_path, "cifar100", root)
     assert list((tmp_path / "out").iterdir()) == []
@@ -176,7 +176,7 @@ def test_files_that_are_there_are_read_from_a_folder_that_cannot_be_written_to(
     tmp_path, official, monkeypatch
 ):
     root, _ = official
-    monkeypatch.setattr(acquire, "_download", lambda *_: pytest.fail("downloaded what is there"))
+    monkeypatch.setattr(official_files, "_download", lambda *_: pytest.fail("downloaded what is there"))
     before = {file: file.stat().st_mtime_ns for file in root.rglob("*")}
     run(tmp_path, "cifar100", root, download=True)
     assert {file: file.stat().st_mtime_ns for file in root.rglob("*")} == before

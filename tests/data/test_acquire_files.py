@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 
-from longtail import acquire, manifest, members, split
+from longtail.data import acquire, file_changes, manifest, split
+from longtail.data import catalogue as members
+from longtail.data.file_names import packed, unpacked
+from longtail.data.labelled_images import read_part, read_whole
 from longtail.errors import UserError
-from longtail.identity import file_digest
-from longtail.params import AcquireSettings, SplitSettings
-from longtail.parts import packed, read_part, read_whole, unpacked
-from longtail.sources import FolderData, HeldOut, Pictures
+from longtail.runs.identity import file_digest
+from longtail.runs.lookup import pictures_root
+from longtail.settings.acquire import AcquireSettings
+from longtail.settings.data import FolderData, HeldOut, Pictures
+from longtail.settings.split import SplitSettings
 
 COUNTS = {"cat": 9, "dog": 6, "eel": 4}
 
@@ -41,7 +45,7 @@ def pictures(tmp_path) -> Path:
 
 def checked(root: Path, trouble: dict[str, str] | None = None) -> None:
     """A manifest as a check writes it."""
-    stats = manifest.picture_files(root)
+    stats = file_changes.picture_files(root)
     rows = [
         manifest.Entry(
             path, size, file_digest(root / path), 12, 10, "RGB", (trouble or {}).get(path, ""), "PNG"
@@ -49,7 +53,7 @@ def checked(root: Path, trouble: dict[str, str] | None = None) -> None:
         for path, (size, _) in stats.items()
     ]
     manifest.write("pets", rows)
-    manifest.write_stats("pets", root, rows, stats)
+    file_changes.write_stats("pets", root, rows, stats)
 
 
 @pytest.fixture
@@ -88,7 +92,7 @@ def test_pictures_stay_where_they_are_and_are_found_by_name_and_label(acquired, 
     assert sorted(names[0] + names[1]) == sorted(f"{c}/{n}.png" for c in COUNTS for n in range(COUNTS[c]))
     folder = divided(raw, tmp_path / "split")
     for name in ("train", "validation", "test"):
-        part = read_part(folder, raw, name, Pictures(size=8))
+        part = read_part(folder, raw, name, Pictures(size=8), pictures_root(raw))
         for batch, labels in zip(part.images.split(3), part.labels.split(3), strict=True):
             assert (batch[:, 0, 0, 0] // 60).tolist() == labels.tolist()
 
@@ -131,7 +135,7 @@ def test_the_datasets_own_folders_are_its_parts(acquired, pictures, tmp_path):
     raw = acquired(train="train", validation="val", test="test", held_out=None)
     assert {p.stem for p in raw.glob("*.safetensors")} == {"train", "validation", "test"}
     folder = divided(raw, tmp_path / "split", validation={"source": "official"})
-    validation = read_part(folder, raw, "validation", Pictures(size=8))
+    validation = read_part(folder, raw, "validation", Pictures(size=8), pictures_root(raw))
     assert validation.labels.bincount().tolist() == [2, 2, 2]
     assert all("val/" in validation.images.names[row] for row in validation.images.rows)
     with (folder / "validation.csv").open() as rows:
@@ -162,9 +166,9 @@ def test_a_file_that_is_not_what_was_checked_is_named(acquired, pictures, tmp_pa
 
 def test_on_another_machine_contents_are_compared(acquired, pictures):
     checked(pictures)
-    manifest._stats_file("pets").unlink()
+    file_changes._stats_file("pets").unlink()
     acquired()
-    manifest._stats_file("pets").unlink()
+    file_changes._stats_file("pets").unlink()
     file = pictures / "cat/1.png"
     content = bytearray(file.read_bytes())
     content[-20] ^= 1
@@ -187,19 +191,20 @@ def test_pictures_that_have_moved_are_found_where_the_plan_says(acquired, pictur
     folder = divided(raw, tmp_path / "split")
     pictures.rename(tmp_path / "moved")
     with pytest.raises(UserError, match="to where they are now"):
-        read_part(folder, raw, "train", Pictures(size=8))
+        read_part(folder, raw, "train", Pictures(size=8), pictures_root(raw))
     told = Path(".longtail/plan/acquire/pets.json")
     told.parent.mkdir(parents=True)
     settings = {"files": {"root": str(tmp_path / "moved")}}
     told.write_text(json.dumps({"settings": settings, "identity": "of another dataset of this name"}))
     with pytest.raises(UserError, match="to where they are now"):
-        read_part(folder, raw, "train", Pictures(size=8))
+        read_part(folder, raw, "train", Pictures(size=8), pictures_root(raw))
     told.write_text(json.dumps({"settings": settings, "identity": "0"}))
-    assert len(read_part(folder, raw, "train", Pictures(size=8)).images.split(4)[0]) == 4
+    assert len(read_part(folder, raw, "train", Pictures(size=8), pictures_root(raw)).images.split(4)[0]) == 4
 
 
 def test_the_whole_training_set_is_every_training_picture(acquired):
-    whole = read_whole(acquired(), Pictures(size=8))
+    raw = acquired()
+    whole = read_whole(raw, Pictures(size=8), pictures_root(raw))
     assert len(whole.labels) == 13
     assert torch.equal(whole.samples, torch.arange(13))
 
@@ -212,8 +217,8 @@ def test_names_are_kept_whatever_they_are(names):
 
 
 def test_published_counts_are_an_imbalance(tmp_path):
-    from longtail.imbalance import counts, published
-    from longtail.params import CountsImbalance
+    from longtail.data.imbalance import counts, published
+    from longtail.settings.split import CountsImbalance
 
     wanted = published("imagenet_lt")
     assert (len(wanted), wanted.sum(), wanted.max(), wanted.min()) == (1000, 115_846, 1280, 5)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longtail.data.imbalance import counts, exponential_counts, pareto_counts
 from longtail.errors import UserError
-from longtail.imbalance import counts, exponential_counts, pareto_counts
-from longtail.params import ExponentialImbalance, NaturalImbalance, ParetoImbalance
+from longtail.settings.split import ExponentialImbalance, NaturalImbalance, ParetoImbalance
 
 
 @pytest.mark.parametrize(

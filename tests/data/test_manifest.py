@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtail import manifest
+from longtail.data import file_changes, manifest
+from longtail.data.manifest import Entry
 from longtail.errors import UserError
-from longtail.manifest import Entry
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 # whatever a file may be called: any bytes but these two
@@ -111,18 +111,18 @@ def test_paths_are_below_the_root_however_it_is_written(given, below, tmp_path, 
     if given == ".":
         monkeypatch.chdir(top)
     root = tmp_path / "photos" if given == "ABSOLUTE" else Path(given)
-    found = manifest.picture_files(root, below)
+    found = file_changes.picture_files(root, below)
     assert sorted(found) == ["train/deep/cat/B.PNG", "train/deep/cat/a.jpg"]
     assert found["train/deep/cat/a.jpg"][0] == 5
 
 
-def stamped(root: Path, names: str) -> tuple[list[Entry], manifest.Stats]:
+def stamped(root: Path, names: str) -> tuple[list[Entry], file_changes.Stats]:
     """Files of one letter each, known to the manifest and to this machine."""
     for name in names:
         (root / f"{name}.jpg").write_text(name)
-    found = manifest.picture_files(root)
+    found = file_changes.picture_files(root)
     entries = [Entry(path, stat[0], path[0] * 64, 1, 1, "RGB", "") for path, stat in found.items()]
-    manifest.write_stats("mine", root, entries, found)
+    file_changes.write_stats("mine", root, entries, found)
     return entries, found
 
 
@@ -130,15 +130,15 @@ def test_changes_are_told_apart(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
     entries, _ = stamped(root, "abcd")
-    assert manifest.changes("mine", root, entries, manifest.picture_files(root)) == {}
+    assert file_changes.changes("mine", root, entries, file_changes.picture_files(root)) == {}
     (root / "a.jpg").write_text("longer")
     os.utime(root / "b.jpg", (1, 1))
     (root / "c.jpg").unlink()
     (root / "e.jpg").write_text("e")
-    now = manifest.picture_files(root)
+    now = file_changes.picture_files(root)
     expected = {"a.jpg": "changed", "b.jpg": "changed", "c.jpg": "gone", "e.jpg": "new"}
-    assert manifest.changes("mine", root, entries, now) == expected
-    assert [entry.path for entry in manifest.unmoved("mine", root, entries, now)] == ["d.jpg"]
+    assert file_changes.changes("mine", root, entries, now) == expected
+    assert [entry.path for entry in file_changes.unmoved("mine", root, entries, now)] == ["d.jpg"]
 
 
 def test_another_machines_manifest_does_not_pass_for_what_this_one_read(tmp_path):
@@ -147,8 +147,8 @@ def test_another_machines_manifest_does_not_pass_for_what_this_one_read(tmp_path
     root.mkdir()
     entries, found = stamped(root, "ab")
     theirs = [entry._replace(sha256="f" * 64) if entry.path == "a.jpg" else entry for entry in entries]
-    assert manifest.changes("mine", root, theirs, found) == {"a.jpg": "changed"}
-    assert [entry.path for entry in manifest.unmoved("mine", root, theirs, found)] == ["b.jpg"]
+    assert file_changes.changes("mine", root, theirs, found) == {"a.jpg": "changed"}
+    assert [entry.path for entry in file_changes.unmoved("mine", root, theirs, found)] == ["b.jpg"]
 
 
 def test_on_a_machine_that_read_nothing_sizes_count(tmp_path):
@@ -157,8 +157,8 @@ def test_on_a_machine_that_read_nothing_sizes_count(tmp_path):
     entries, found = stamped(root, "ab")
     (tmp_path / ".longtail/checked/mine.json").unlink()
     later = {path: (size, time + 1) for path, (size, time) in found.items()}
-    assert manifest.changes("mine", root, entries, later) == {}
-    assert manifest.unmoved("mine", root, entries, later) == []
+    assert file_changes.changes("mine", root, entries, later) == {}
+    assert file_changes.unmoved("mine", root, entries, later) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"root": 1}', '{"root": "x", "files": 3}'])
@@ -167,5 +167,5 @@ def test_a_damaged_memory_of_sizes_and_times_is_none(text, tmp_path):
     root.mkdir()
     entries, found = stamped(root, "ab")
     (tmp_path / ".longtail/checked/mine.json").write_text(text)
-    assert manifest.unmoved("mine", root, entries, found) == []
-    assert manifest.changes("mine", root, entries, found) == {}
+    assert file_changes.unmoved("mine", root, entries, found) == []
+    assert file_changes.changes("mine", root, entries, found) == {}

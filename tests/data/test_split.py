@@ -10,12 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from longtail.data.imbalance import exponential_counts
+from longtail.data.labelled_images import read_counts, read_part
+from longtail.data.split import compute, split
 from longtail.errors import UserError
-from longtail.imbalance import exponential_counts
-from longtail.job import Job
-from longtail.params import ExponentialImbalance, NaturalImbalance, ParetoImbalance, SplitSettings, Validation
-from longtail.parts import read_counts, read_part
-from longtail.split import compute, split
+from longtail.runs.job import Job
+from longtail.settings.split import (
+    ExponentialImbalance,
+    NaturalImbalance,
+    ParetoImbalance,
+    SplitSettings,
+    Validation,
+)
 
 
 def settings(imbalance, seed=0, **validation):

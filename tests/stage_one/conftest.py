@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from longtail.losses.logit_adjusted import Settings, build
-from longtail.params import Optimiser
-from longtail.samplers import instance
-from longtail.schedules import LearningRate, Length
-from longtail.stage_one.loop import Phase
-from longtail.stage_one.step import Supervised
+from longtail.settings.recipe import Optimiser
+from longtail.settings.schedules import LearningRate, Length
+from longtail.stage_one.losses.logit_adjusted import Settings, build
+from longtail.stage_one.phase import Phase
+from longtail.stage_one.samplers import instance
+from longtail.stage_one.supervised_step import Supervised
 
 COUNTS = [40, 20, 8, 3, 1]
 LABELS = torch.arange(5).repeat_interleave(torch.tensor([24, 13, 7, 4, 2]))

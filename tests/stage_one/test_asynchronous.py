@@ -8,16 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from longtail import stage_one
+from longtail.data import normalisation
+from longtail.data.labelled_images import Part, read_part
 from longtail.errors import UserError
-from longtail.exemplars import herding
-from longtail.networks import resnet_cifar
-from longtail.params import Recipe
-from longtail.parts import Part, read_part
+from longtail.settings.recipe import Recipe
+from longtail.stage_one import curves, training
 from longtail.stage_one.bank import choose_bank
-from longtail.stage_one.graph import Batch
-from longtail.stage_one.scope import scope
-from longtail.stage_one.step import Supervised
+from longtail.stage_one.batch import Batch
+from longtail.stage_one.exemplars import herding
+from longtail.stage_one.networks import resnet_cifar
+from longtail.stage_one.phase_classes import phase_classes
+from longtail.stage_one.supervised_step import Supervised
 from tests.stage_one.test_resume import KillError
 
 from .conftest import COUNTS
@@ -53,13 +54,13 @@ def recipe(**changes) -> Recipe:
 
 def test_the_scopes_of_the_phases():
     counts = torch.tensor(COUNTS)
-    first, second = (scope(recipe(**TWO_PHASES).until(number), counts) for number in (0, 1))
+    first, second = (phase_classes(recipe(**TWO_PHASES).until(number), counts) for number in (0, 1))
     assert torch.equal(first.own, RICH)
     assert torch.equal(first.seen, RICH)
     assert torch.equal(second.own, ~RICH)
     assert second.seen.all()
     assert torch.equal(second.new, ~RICH)
-    everything = scope(recipe(), counts)
+    everything = phase_classes(recipe(), counts)
     assert everything.rich is None
     assert everything.own.all()
     labels = torch.tensor([0, 3, 0, 1, 4, 0])
@@ -107,7 +108,7 @@ def test_the_bank_holds_the_herded_samples_of_the_first_phases_features(inputs, 
     for label in (0, 1):
         own = training.labels == label
         with torch.no_grad():
-            features = network.features(stage_one.normalise(training.images[own], *NORMAL))
+            features = network.features(normalisation.normalise(training.images[own], *NORMAL))
         chosen = herding.choose(features, 4, torch.Generator(), herding.Settings())
         samples = training.samples[own][chosen].tolist()
         expected += [(label, rank, sample) for rank, sample in enumerate(samples, 1)]
@@ -152,7 +153,7 @@ def test_retention_holds_features_to_what_they_were(inputs, tmp_path):
             network = resnet_cifar.build(resnet_cifar.Settings(depth=8, width=4), 3, 5).eval()
             network.load_state_dict(load_file(folder / "model.safetensors"))
             with torch.no_grad():
-                features.append(network.features(stage_one.normalise(rich, *NORMAL)))
+                features.append(network.features(normalisation.normalise(rich, *NORMAL)))
         found.append(float((1 - torch.cosine_similarity(*features)).mean()))
     assert found[1] < found[0]
 
@@ -221,12 +222,12 @@ def test_a_bank_is_of_what_was_seen_before_and_is_not_seen_now():
     """A third phase of the rich classes remembers the poor ones, and a second of the rich ones nobody."""
     again = {**POOR, "name": "again", "classes": "rich"}
     counts = torch.tensor(COUNTS)
-    third = scope(recipe(classes="rich", rich={"above": 10}, then=[POOR, again]), counts)
+    third = phase_classes(recipe(classes="rich", rich={"above": 10}, then=[POOR, again]), counts)
     assert torch.equal(third.left_out, ~RICH)
     assert recipe(classes="rich", rich={"above": 10}, then=[POOR, again]).out_of_scope() is None
     nobody = recipe(classes="rich", rich={"above": 10}, then=[again])
     assert nobody.out_of_scope() == "the bank of phase again is of classes that no phase before it has seen"
-    assert not scope(nobody, counts).left_out.any()
+    assert not phase_classes(nobody, counts).left_out.any()
 
 
 def test_poor_classes_first_have_no_accuracy_on_rich_ones_yet(inputs, tmp_path):
@@ -248,7 +249,7 @@ def test_the_names_of_phases_stay_words(inputs, tmp_path):
 def test_balanced_softmax_in_the_second_phase_has_the_phases_own_prior(inputs, tmp_path):
     phase = {**POOR, "loss": {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 1.0}}}
     job = stage_one_job(inputs, tmp_path, **{**TWO_PHASES, "then": [phase]})
-    prior = stage_one.Training(job).modules["loss"].log_prior.exp()
+    prior = training.Training(job).modules["loss"].log_prior.exp()
     torch.testing.assert_close(prior, torch.tensor([4.0, 4, 8, 3, 1]) / 20)
 
 
@@ -271,7 +272,7 @@ def test_killed_before_at_or_after_the_border_of_the_phases_it_ends_the_same(
 ):
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
     whole = run(inputs, tmp_path / "whole", **TWO_PHASES)
-    add = stage_one.Curves.add
+    add = curves.Curves.add
 
     def killed(self, row, step):
         add(self, row, step)
@@ -279,7 +280,7 @@ def test_killed_before_at_or_after_the_border_of_the_phases_it_ends_the_same(
             raise KillError
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage_one.Curves, "add", killed)
+        patch.setattr(curves.Curves, "add", killed)
         with pytest.raises(KillError):
             run(inputs, tmp_path / "resumed", **TWO_PHASES)
     for left in (tmp_path / "resumed").rglob("outputs"):

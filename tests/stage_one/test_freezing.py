@@ -9,12 +9,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from longtail.errors import UserError
-from longtail.networks import resnet, resnet_cifar
-from longtail.params import Optimiser, StageOneSettings
 from longtail.random import generator
-from longtail.schedules import Length
+from longtail.settings.recipe import Optimiser, StageOneSettings
+from longtail.settings.schedules import Length
+from longtail.stage_one import curves
 from longtail.stage_one.freezing import learning
 from longtail.stage_one.loop import train
+from longtail.stage_one.networks import resnet, resnet_cifar
 
 from .test_phases import FINE_TUNE
 from .test_stage_one import RECIPE, files, run
@@ -214,12 +215,11 @@ def test_the_trunk_of_a_recipe_is_all_but_the_head(inputs, tmp_path):
 
 
 def test_a_training_with_two_rates_goes_on_where_it_was_killed(inputs, tmp_path, monkeypatch):
-    from longtail import stage_one
 
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
     recipe = {"optimiser": {"trunk_rate": 0.3}, "freeze": "all_but_last_block"}
     whole = run(inputs, tmp_path / "whole", **recipe)
-    add = stage_one.Curves.add
+    add = curves.Curves.add
 
     def killed(self, row, step):
         add(self, row, step)
@@ -227,7 +227,7 @@ def test_a_training_with_two_rates_goes_on_where_it_was_killed(inputs, tmp_path,
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage_one.Curves, "add", killed)
+        patch.setattr(curves.Curves, "add", killed)
         with pytest.raises(KeyboardInterrupt):
             run(inputs, tmp_path / "resumed", **recipe)
     (tmp_path / "resumed/outputs").rename(tmp_path / "resumed/left")

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from longtail.params import Optimiser
-from longtail.schedules import LearningRate, Length
-from longtail.stage_one import graph, loop
+from longtail.settings.recipe import Optimiser
+from longtail.settings.schedules import LearningRate, Length
+from longtail.stage_one import graph, loop, resuming
 from longtail.stage_one.loop import train
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -64,7 +64,7 @@ def test_steps_on_fixed_addresses_are_the_same_steps(make_phase, make_modules, m
 
 def test_a_cpu_and_a_step_that_cannot_be_recorded_run_as_they_are(make_phase, make_modules):
     phase, modules = make_phase(), make_modules()
-    steps = loop.Steps(phase, modules, *loop._optimiser(phase, modules, {}), "float32")
+    steps = loop.Steps(phase, modules, *resuming.make_optimiser(phase, modules, {}), "float32")
     assert not isinstance(steps.take, graph.Replayed)
 
 

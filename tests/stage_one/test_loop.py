@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from longtail.errors import UserError
-from longtail.losses import logit_adjusted
-from longtail.params import Optimiser
 from longtail.random import generator
-from longtail.schedules import Constant, LearningRate, Length
-from longtail.stage_one.loop import Batch, Outcome, train
+from longtail.settings.recipe import Optimiser
+from longtail.settings.schedules import Constant, LearningRate, Length
+from longtail.stage_one.loop import Batch, train
+from longtail.stage_one.losses import logit_adjusted
+from longtail.stage_one.phase import Outcome
 
 FAST = {"seed": 0, "precision": "float32"}
 
@@ -290,8 +291,8 @@ def test_rows_are_reported_as_they_come(make_phase, make_modules):
 
 
 def test_what_is_observed_changes_nothing_and_stands_in_its_epochs_row(make_phase, make_modules):
-    from longtail.data_rich import Rich
-    from longtail.observers.gradients import Gradients, Settings
+    from longtail.settings.rich_classes import Rich
+    from longtail.stage_one.observers.gradients import Gradients, Settings
 
     class Network(nn.Module):
         def __init__(self, network: nn.Sequential) -> None:

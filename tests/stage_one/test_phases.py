@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from longtail import stage_one
+from longtail.stage_one import curves, supervised_step
 from tests.stage_one.test_resume import KillError
 
 from .test_stage_one import files, run
@@ -89,7 +89,7 @@ def test_a_new_head_is_new_and_learns_while_the_old_one_would_go_on(inputs, tmp_
 def test_killed_after_any_epoch_of_any_phase_it_ends_the_same(inputs, tmp_path, monkeypatch, epochs):
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
     whole = run(inputs, tmp_path / "whole", then=MANY)
-    add = stage_one.Curves.add
+    add = curves.Curves.add
 
     def killed(self, row, step):
         add(self, row, step)
@@ -97,15 +97,17 @@ def test_killed_after_any_epoch_of_any_phase_it_ends_the_same(inputs, tmp_path, 
             raise KillError
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage_one.Curves, "add", killed)
+        patch.setattr(curves.Curves, "add", killed)
         with pytest.raises(KillError):
             run(inputs, tmp_path / "resumed", then=MANY)
     for left in (tmp_path / "resumed").rglob("outputs"):
         if not (left / "metrics.json").exists():
             left.rename(left.with_name("left"))
     steps = []
-    take = stage_one.Supervised.__call__
-    monkeypatch.setattr(stage_one.Supervised, "__call__", lambda *given: steps.append(1) or take(*given))
+    take = supervised_step.Supervised.__call__
+    monkeypatch.setattr(
+        supervised_step.Supervised, "__call__", lambda *given: steps.append(1) or take(*given)
+    )
     resumed = run(inputs, tmp_path / "resumed", then=MANY)
     assert files(resumed.folder) == files(whole.folder)
     assert len(steps) == [5, 10, 15, 20, 25, 30, 32][6] - [5, 10, 15, 20, 25, 30, 32][epochs - 1]

@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longtail.losses.logit_adjusted import Settings, build
-from longtail.params import Optimiser
-from longtail.schedules import LearningRate, Length
+from longtail.settings.recipe import Optimiser
+from longtail.settings.schedules import LearningRate, Length
 from longtail.stage_one import checkpoint
-from longtail.stage_one.loop import Batch, Outcome, Phase, State, train
-from longtail.stage_one.step import Supervised
+from longtail.stage_one.loop import Batch, train
+from longtail.stage_one.losses.logit_adjusted import Settings, build
+from longtail.stage_one.phase import Outcome, Phase, State
+from longtail.stage_one.supervised_step import Supervised
 
 STEPS = LearningRate.model_validate(
     {"peak": 0.05, "warmup": 1, "decay": {"form": "step", "at": [2, 3], "factors": [0.1, 0.01]}}

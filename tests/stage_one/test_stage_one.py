@@ -12,13 +12,17 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from longtail import features, stage_one, stage_two
+from longtail.data import labelled_images, normalisation
 from longtail.errors import UserError
-from longtail.evaluation import metrics
-from longtail.job import Job
-from longtail.networks import resnet_cifar
-from longtail.params import FeaturesSettings, StageOneSettings, StageTwoSettings
+from longtail.features import extract as features
+from longtail.metrics import metrics
+from longtail.runs.job import Job
+from longtail.settings.classifier import FeaturesSettings, StageTwoSettings
+from longtail.settings.recipe import StageOneSettings
+from longtail.stage_one import evaluation, training
 from longtail.stage_one.evaluation import Evaluation
+from longtail.stage_one.networks import resnet_cifar
+from longtail.stage_two import fitting
 
 from .conftest import COUNTS
 
@@ -60,7 +64,7 @@ def prepared(inputs: dict[str, Path], place: Path, seed: int = 0, **changes: Any
 
 def run(inputs: dict[str, Path], place: Path, seed: int = 0, **changes: Any) -> Job:
     job = prepared(inputs, place, seed, **changes)
-    stage_one.compute(job)
+    training.compute(job)
     return job
 
 
@@ -116,7 +120,7 @@ def test_runs_that_train_at_once_are_the_same_runs(inputs, tmp_path):
     ]
     alone = [files(run(inputs, tmp_path / f"alone{seed}", seed, **changes[seed]).folder) for seed in (0, 2)]
     jobs = [prepared(inputs, tmp_path / f"{seed}", seed, **changes[seed]) for seed in range(4)]
-    errors = stage_one.compute_together(jobs)
+    errors = training.compute_together(jobs)
     assert [type(error) for error in errors] == [type(None), UserError, type(None), UserError]
     assert [files(jobs[0].folder), files(jobs[2].folder)] == alone
     assert jobs[0].facts["runs_at_once"] == 4
@@ -131,10 +135,10 @@ def test_the_metrics_are_those_of_the_model_that_is_written(inputs, tmp_path):
     assert all(tensor.dtype == torch.float32 for tensor in weights.values())
     test = load_file(inputs["acquire"] / "test.safetensors")
     network = network.to(memory_format=torch.channels_last)
-    logits = stage_one.predict(
+    logits = evaluation.predict(
         network,
         test["images"],
-        lambda images: stage_one.normalise(images, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        lambda images: normalisation.normalise(images, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
         torch.device("cpu"),
         "float32",
     )
@@ -159,7 +163,7 @@ def test_a_run_that_was_killed_after_its_last_epoch_writes_the_same_files(inputs
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage_one, "save_file", fail)
+        patch.setattr(training, "save_file", fail)
         with pytest.raises(KeyboardInterrupt):
             run(inputs, tmp_path / "two")
     (tmp_path / "two/outputs").rename(tmp_path / "two/left")
@@ -188,7 +192,7 @@ def test_curves_need_no_repository_make_none_and_call_nobody(inputs, tmp_path, m
 
 
 def test_validation_on_the_test_images_is_computed_once(inputs):
-    part = stage_one.read_part(inputs["split"], inputs["acquire"], "test")
+    part = labelled_images.read_part(inputs["split"], inputs["acquire"], "test")
     asked = []
 
     class Network(nn.Module):
@@ -272,7 +276,7 @@ def test_stage_one_as_it_is_under_stage_twos_name_has_the_same_metrics(inputs, t
         tmp_path,
     )
     joint.folder.mkdir()
-    stage_two.compute(joint)
+    fitting.compute(joint)
     one, two = (
         json.loads((folder / "metrics.json").read_text()) for folder in (trained.folder, joint.folder)
     )

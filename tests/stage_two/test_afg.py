@@ -5,22 +5,14 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from longtail.random import generator
-from longtail.schedules import LearningRate
-from longtail.settings import settings_of
-from longtail.stage_two import FeatureData, class_accuracy, joint, linear, tukey
-from longtail.stage_two.afg import (
-    Confidence,
-    Distillation,
-    FeatureGenerator,
-    Settings,
-    distillation,
-    fit,
-    support,
-    tail_classes,
-    updated_confidence,
-)
-from longtail.stage_two.calibration import sources
+from longtail.settings.methods import settings_of
+from longtail.settings.schedules import LearningRate
+from longtail.stage_two import joint, linear
+from longtail.stage_two.afg import Confidence, Distillation, Settings, distillation, fit, updated_confidence
+from longtail.stage_two.classifier import FeatureData, class_accuracy, tukey
+from longtail.stage_two.feature_calibration import sources
 from longtail.stage_two.gaussian import ClassGaussians
+from longtail.stage_two.generator import FeatureGenerator, support, tail_classes
 from longtail.stage_two.linear import LinearTraining, fresh_head
 
 from .test_gaussian import check_moments, features_of

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longtail.random import generator
-from longtail.stage_two.calibration import Calibrated, calibrated, draw, sources
+from longtail.stage_two.feature_calibration import Calibrated, calibrated, draw, sources
 from longtail.stage_two.gaussian import ClassGaussians
 
 from .test_gaussian import features_of

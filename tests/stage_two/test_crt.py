@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from longtail.stage_two import class_accuracy, crt, joint
+from longtail.stage_two import crt, joint
+from longtail.stage_two.classifier import class_accuracy
 
 from .test_afg import mixture, silent
 

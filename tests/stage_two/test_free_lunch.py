@@ -4,7 +4,8 @@ from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 
 from longtail.errors import UserError
-from longtail.stage_two import class_accuracy, free_lunch, joint
+from longtail.stage_two import free_lunch, joint
+from longtail.stage_two.classifier import class_accuracy
 from longtail.stage_two.free_lunch import Settings, logistic_regression
 
 from .test_afg import mixture, silent

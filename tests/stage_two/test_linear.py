@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from longtail.schedules import LearningRate
+from longtail.settings.schedules import LearningRate
 from longtail.stage_two import linear
 from longtail.stage_two.crt import Settings
 from longtail.stage_two.linear import (

@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from longtail.stage_two import class_accuracy, joint, lws
+from longtail.stage_two import joint, lws
+from longtail.stage_two.classifier import class_accuracy
 
 from .test_afg import mixture, silent
 

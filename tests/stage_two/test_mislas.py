@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from longtail.stage_two import class_accuracy, joint, mislas
+from longtail.stage_two import joint, mislas
+from longtail.stage_two.classifier import class_accuracy
 from longtail.stage_two.mislas import Settings, smoothed_loss, smoothing_of
 
 from .test_afg import mixture, silent

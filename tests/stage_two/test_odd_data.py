@@ -11,8 +11,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from longtail.settings import method_module, method_names, settings_of
-from longtail.stage_two import FeatureData, Fitted
+from longtail.settings.methods import method_module, method_names, settings_of
+from longtail.stage_two.classifier import FeatureData, Fitted
 
 from .test_afg import mixture, silent
 

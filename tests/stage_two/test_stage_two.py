@@ -5,11 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longtail import stage_two
 from longtail.errors import UserError
-from longtail.job import Job
-from longtail.params import StageTwoSettings
-from longtail.stage_two import class_accuracy, selection_classes
+from longtail.runs.job import Job
+from longtail.settings.classifier import StageTwoSettings
+from longtail.stage_two import fitting
+from longtail.stage_two.classifier import class_accuracy, selection_classes
 
 from .test_afg import mixture
 
@@ -45,7 +45,7 @@ def compute(inputs, folder, method):
     folder.mkdir()
     settings = StageTwoSettings(method=method, seed=0)
     job = Job("stage_two", "a-run", settings, inputs, folder, folder)
-    stage_two.compute(job)
+    fitting.compute(job)
     return job
 
 

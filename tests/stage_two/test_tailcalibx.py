@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from longtail.stage_two import class_accuracy, joint, tailcalibx
+from longtail.stage_two import joint, tailcalibx
+from longtail.stage_two.classifier import class_accuracy
 from longtail.stage_two.tailcalibx import Settings, cosine, cosine_slope
 
 from .test_afg import mixture, silent
@@ -43,7 +44,7 @@ def test_as_many_features_as_the_largest_class_has_are_made_anew_in_every_epoch(
 
 
 def test_the_rate_is_constant_and_the_logarithm_refused():
-    from longtail.schedules import Length
+    from longtail.settings.schedules import Length
 
     rate = Settings().learning_rate
     assert {rate.at(step, Length(epochs=150), 10) for step in (0, 700, 1499)} == {0.01}

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longtail.stage_two import selection_score, tau_normalisation
+from longtail.stage_two import tau_normalisation
+from longtail.stage_two.classifier import selection_score
 
 from .test_afg import mixture, silent
 

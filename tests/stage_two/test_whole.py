@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longtail.stage_two import class_accuracy, joint, whole
+from longtail.stage_two import joint, whole
+from longtail.stage_two.classifier import class_accuracy
 
 from .test_afg import mixture, silent
 

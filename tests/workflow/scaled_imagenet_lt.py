@@ -74,7 +74,7 @@ figures:
 
 def counts() -> list[int]:
     """Training images a class: the published ones over 16, at least one."""
-    published = (ROOT / "src/longtail/counts/imagenet_lt.csv").read_text().split()[1:]
+    published = (ROOT / "src/longtail/data/counts/imagenet_lt.csv").read_text().split()[1:]
     return [max(1, int(count) // DIVISOR) for count in published]
 
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from longtail import members
-from longtail.params import Params, SplitSettings
-from longtail.plan import STEPS, plan
-from longtail.split import split
+from longtail.data import catalogue as members
+from longtail.data.split import split
+from longtail.orchestration.planner import plan
+from longtail.runs.steps import STEPS
+from longtail.settings.params import Params
+from longtail.settings.split import SplitSettings
 from tests.workflow.conftest import ROOT, Project, copy_sources
 
 LISTS = {
@@ -77,7 +79,7 @@ def imagenet_lt(validation: str) -> str:
     """A training list with the published counts; a class's folder is that of its validation images."""
     rows = (line.split() for line in validation.splitlines())
     folders = {int(label): path.split("/")[1] for path, label in rows}
-    counts = (ROOT / "src/longtail/counts/imagenet_lt.csv").read_text().split()[1:]
+    counts = (ROOT / "src/longtail/data/counts/imagenet_lt.csv").read_text().split()[1:]
     return "".join(
         f"train/{folders[label]}/{folders[label]}_t{number}.JPEG {label}\n"
         for label, count in enumerate(map(int, counts))

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 
-from longtail.params import parse
+from longtail.settings.reading import parse
 from tests.workflow.conftest import ROOT, Project, shuffle_times
 
 

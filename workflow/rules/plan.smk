@@ -7,13 +7,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.getenv('PATH')}")
 
-from longtail.cli import COMPUTING
-from longtail.companions import want
+from longtail.data.catalogue import current
+from longtail.device import COMPUTING
 from longtail.errors import UserError
-from longtail.frozen import settings
-from longtail.members import current
-from longtail.plan import plan
-from longtail.publish import stamp
+from longtail.orchestration.batching import want
+from longtail.orchestration.planner import plan
+from longtail.orchestration.snapshot import settings
+from longtail.orchestration.stamp import stamp
 
 SETTINGS = config.get("params", "params.yaml")
 try:

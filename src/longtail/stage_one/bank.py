@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from longtail.params import PhaseSettings
-from longtail.parts import Part
-from longtail.picture_files import Images
+from longtail.data.images import Images
+from longtail.data.labelled_images import Part
 from longtail.random import generator
-from longtail.settings import method_module
+from longtail.settings.methods import method_module
+from longtail.settings.phase import PhaseSettings
 
 
 def choose_bank(

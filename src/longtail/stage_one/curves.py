@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+COMPUTES = False  # it only writes down what was computed
 
 # column of the history -> DVCLive's name, which puts the curves of a subset into one folder
 NAMES = {
@@ -33,7 +33,7 @@ class Curves:
 
         self._live = Writer(dir=str(folder), save_dvc_exp=False, dvcyaml=None, report=None)
 
-    def add(self, row: Row, step: int) -> None:
+    def add(self, row: dict[str, Any], step: int) -> None:
         """One more point of every curve for which the row has a number; step counts from 1."""
         self._live.step = step
         for column, value in row.items():

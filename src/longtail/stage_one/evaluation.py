@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from longtail.parts import Part
-from longtail.picture_files import Images, evaluation_batch, in_batches
+from longtail.data.images import Images, evaluation_batch, in_batches
+from longtail.data.labelled_images import Part
 from longtail.stage_one.loop import autocast
-from longtail.stage_one.team import team
+from longtail.stage_one.ranks import ranks
 
 
 def predict(
@@ -34,7 +34,7 @@ def predict(
 
 def _share(count: int) -> slice:
     """Which of a number of images this process looks at."""
-    own = team().own(count)
+    own = ranks().own(count)
     return slice(own.start, own.stop)
 
 
@@ -75,7 +75,7 @@ class Evaluation:
         logits = torch.empty(0, len(self._unseen))  # of fewer images than processes
         if len(own):
             logits = predict(self._network, own, self._prepare, self._where, self._precision)
-        logits = team().joined(logits)
+        logits = ranks().gather(logits)
         logits[:, self._unseen] = -torch.inf
         return logits
 

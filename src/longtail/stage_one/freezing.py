@@ -3,7 +3,7 @@
 from torch import nn
 
 from longtail.errors import UserError
-from longtail.params import Freeze
+from longtail.settings.phase import Freeze
 
 
 def learning(network: nn.Module, freeze: Freeze) -> list[nn.Module]:

@@ -7,29 +7,21 @@ on fixed addresses, so a batch is first copied to where the captured one lay.
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from longtail.stage_one.batch import Batch
+
 WARM_UP = 3  # steps of a shape that run as they are: libraries set up, the optimiser makes its momentum
+
+
 _CAPTURING = threading.Lock()  # one capture at a time in a process, where several trainings share a device
 
 
-class Batch(NamedTuple):
-    """Normalised images (B, C, H, W) with weighted pairs of labels.
-
-    An image counts with `weight` (B,) or 0-d for its class in `labels` (B,) and with 1 - weight for that in
-    `others` (B,). Where both are None, as in a batch that no transform has mixed, `labels` is all.
-    """
-
-    images: Tensor
-    labels: Tensor
-    others: Tensor | None = None
-    weight: Tensor | None = None
-
-
 Work = Callable[[Sequence[Batch], Tensor], None]
+
+
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
 

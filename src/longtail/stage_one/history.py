@@ -3,10 +3,10 @@
 import csv
 from pathlib import Path
 
-from longtail.stage_one.loop import Row
+from longtail.stage_one.phase import HistoryRow
 
 
-def write_history(path: Path, history: list[Row]) -> None:
+def write_history(path: Path, history: list[HistoryRow]) -> None:
     """The rows as CSV; every float so that it reads back as itself, an empty cell where a row has none."""
     columns = list(dict.fromkeys(name for row in history for name in row))
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -15,7 +15,7 @@ def write_history(path: Path, history: list[Row]) -> None:
         writer.writerows(history)
 
 
-def read_history(path: Path) -> list[Row]:
+def read_history(path: Path) -> list[HistoryRow]:
     """The rows as they were written: names of phases are words, everything else numbers."""
     with path.open(newline="", encoding="utf-8") as file:
         return [

@@ -1,7 +1,5 @@
 """One training in several processes: torchrun starts them, and again from the checkpoint where one has died.
 
-    python -m longtail.stage_one.launch FILE    what torchrun runs: one process of the run that FILE describes
-
 On one machine; or under Slurm on all nodes of the job, which then share a file system. Of the latter only the
 meeting of two torchruns was tried, on one machine.
 """
@@ -12,17 +10,17 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from longtail.errors import UserError
-from longtail.job import Job
-from longtail.params import StageOneSettings
+from longtail.runs.job import Job
+from longtail.settings.recipe import StageOneSettings
 
+COMPUTES = False  # how many processes share a training changes nothing of it
 RESTARTS = 3  # of all processes, after one has died
-PATIENCE = 30.0  # seconds until the processes have to know each other; with GPUs four times as many
+
+
 PORT = 29_400  # and up to a thousand more, by the number of the Slurm job
 
 
@@ -58,7 +56,7 @@ def command(number: int, machines: int, file: Path, environment: Mapping[str, st
     """What starts the processes of a run, `number` on each of so many nodes of a Slurm job."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(number)]
     torchrun += ["--max-restarts", str(RESTARTS)]
-    rank = ["-m", "longtail.stage_one.launch", str(file)]
+    rank = ["-m", "longtail.stage_one.process", str(file)]
     if machines == 1:
         return [*torchrun, "--standalone", *rank]
     job = environment["SLURM_JOB_ID"]
@@ -71,7 +69,7 @@ def command(number: int, machines: int, file: Path, environment: Mapping[str, st
     return [*srun, *torchrun, "--nnodes", str(machines), *meeting, *rank]
 
 
-def together(job: Job, number: int) -> None:
+def launch(job: Job, number: int) -> None:
     """Train a run in several processes, and wait for them.
 
     Raises:
@@ -87,6 +85,7 @@ def together(job: Job, number: int) -> None:
         "inputs": {step: str(folder.resolve()) for step, folder in job.inputs.items()},
         "folder": str(job.folder.resolve()),
         "scratch": str(job.scratch.resolve()),
+        "pictures": str(job.pictures.resolve()) if job.pictures else None,
     }
     file.write_text(json.dumps(told), "utf-8")
     # The threads that Snakemake gave the rule are shared out: results depend on those of a process.
@@ -98,7 +97,7 @@ def together(job: Job, number: int) -> None:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     start = command(number, nodes(job.settings), file.resolve(), os.environ)
-    done = subprocess.Popen(start, env=environment, preexec_fn=_die_with_parent).wait()
+    done = subprocess.Popen(start, env=environment, preexec_fn=die_with_parent).wait()
     if said.is_file():
         raise UserError(said.read_text("utf-8"))
     if done or not facts.is_file():
@@ -109,53 +108,7 @@ def together(job: Job, number: int) -> None:
     job.facts.update(json.loads(facts.read_text("utf-8")))
 
 
-def _die_with_parent(with_signal: int = signal.SIGTERM) -> None:
+def die_with_parent(with_signal: int = signal.SIGTERM) -> None:
     """Ask the kernel for a signal once the parent is dead: of a killed run no process trains on."""
     PR_SET_PDEATHSIG = 1  # noqa: N806 - the kernel's name
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, with_signal)
-
-
-def main(file: str) -> None:
-    """Train as one process of several."""
-    import torch
-    import torch.distributed as dist
-
-    from longtail.stage_one import train_together
-
-    _die_with_parent(signal.SIGKILL)
-    told: dict[str, Any] = json.loads(Path(file).read_text("utf-8"))
-    scratch = Path(told["scratch"])
-    said = scratch / "error.txt"
-    if said.is_file():  # a mistake stays one, however often they start
-        sys.exit(1)
-    # Seen once after a restart: gloo waits for ever for a connection. torchrun starts anew what ends instead.
-    patience = threading.Timer(PATIENCE * (4 if torch.cuda.is_available() else 1), os._exit, (1,))
-    patience.daemon = True
-    patience.start()
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("cpu:gloo,cuda:nccl")
-    else:
-        dist.init_process_group("gloo")
-    patience.cancel()
-    job = Job(
-        step=told["step"],
-        run=told["run"],
-        settings=StageOneSettings.model_validate(told["settings"]),
-        inputs={step: Path(folder) for step, folder in told["inputs"].items()},
-        folder=Path(told["folder"]),
-        scratch=scratch,
-    )
-    try:
-        train_together(job)
-    except UserError as error:
-        said.write_text(str(error), "utf-8")
-        sys.exit(1)
-    if dist.get_rank() == 0:
-        (scratch / "facts.json").write_text(json.dumps(job.facts), "utf-8")
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

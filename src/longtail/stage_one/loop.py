@@ -10,157 +10,23 @@ and three counters, and a training that was killed goes on to bit-identical resu
 
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from longtail.data.images import in_batches
 from longtail.errors import UserError
-from longtail.params import Optimiser
-from longtail.picture_files import Images, in_batches
 from longtail.random import generator
-from longtail.schedules import LearningRate, Length
-from longtail.stage_one import checkpoint
-from longtail.stage_one.graph import Batch, Replayed, Work, own_stream
-from longtail.stage_one.team import Statistics, Team, shards, team
-
-Row = dict[str, Any]
-
-
-class Outcome(NamedTuple):
-    """What a step tells the loop: the loss to descend (0-d) and how many images were right (0-d, int64)."""
-
-    loss: Tensor
-    correct: Tensor
-
-
-class Step(Protocol):
-    """Computes the loss of one step; progress is a 0-d tensor in [0, 1] on the device."""
-
-    def __call__(self, modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
-        """The loss of one batch a sampler."""
-
-
-class Observer(Protocol):
-    """Measures something at the beginning of an epoch, and leaves everything as it was."""
-
-    def __call__(
-        self, modules: nn.ModuleDict, loss_of: Callable[[int], tuple[Tensor, Tensor]], steps: int, epoch: int
-    ) -> Row:
-        """Columns for the epoch's row of the history, None where there is nothing to say.
-
-        `loss_of` makes the loss (0-d) that a step of the epoch has at the parameters as they are now, and the
-        labels of its batch (B,), from images that no transform has mixed; `epoch` counts finished ones.
-        """
-
-
-def _alike(_name: str) -> float:
-    return 1.0
-
-
-Sampler = Callable[[Tensor, torch.Generator, float], Tensor]
-Augment = Callable[[Images, torch.Generator], Images]
-Transform = Callable[[Batch, torch.Generator], Batch]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Phase:
-    """One stretch of training with one optimiser.
-
-    Attributes:
-        name: as history.csv has it.
-        images: the training images, uint8 (N, C, H, W), on the device, or files that are decoded onto it.
-        labels: their classes, int64 (N,), on the CPU.
-        samplers: which images an epoch consists of: (labels, generator, progress) -> N indices; each
-            sampler makes one batch of every step.
-        augment: a whole epoch of images, uint8 to uint8.
-        normalise: a batch, uint8 to float.
-        transforms: what mixes a batch, in order; usually none.
-        step: what is computed of a batch.
-        batch_size: images a batch; the last batch of an epoch may be smaller.
-        length: epochs or iterations.
-        learning_rate: by step.
-        optimiser: the other settings of stochastic gradient descent.
-        rate_factor: factor on the learning rate of a parameter of the modules, by its name.
-        progress: whether the progress that step and samplers see moves by "step" or by "epoch" (then it is
-            the number of finished epochs / epochs, so 0 in the first).
-        begin: prepares the modules, e.g. which of them learn; asked before the phase begins, and again where
-            a killed training goes on in it, when its second argument is False.
-        observers: what is measured at the beginning of every epoch.
-        shards: into how many parts a batch is cut, which go through the network one by one or in several
-            processes.
-        capturable: whether a GPU may record a step once and replay it; not where its course depends on the
-            values of tensors.
-    """
-
-    name: str
-    images: Images
-    labels: Tensor
-    samplers: Sequence[Sampler]
-    augment: Augment
-    normalise: Callable[[Tensor], Tensor]
-    transforms: Sequence[Transform] = ()
-    step: Step
-    batch_size: int
-    length: Length
-    learning_rate: LearningRate
-    optimiser: Optimiser
-    progress: Literal["epoch", "step"]
-    rate_factor: Callable[[str], float] = _alike
-    begin: Callable[[nn.ModuleDict, bool], None] | None = None
-    observers: Sequence[Observer] = ()
-    shards: int = 1
-    capturable: bool = True
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of a whole epoch."""
-        return math.ceil(len(self.labels) / self.batch_size)
-
-    @property
-    def steps(self) -> int:
-        """Steps of the phase."""
-        return self.length.steps(self.steps_per_epoch)
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of the phase; the last one is cut short where iterations end inside it."""
-        return math.ceil(self.steps / self.steps_per_epoch)
-
-    def progress_at(self, step: int) -> float:
-        """Share of the phase that is done before a step, counted from 0; in [0, 1)."""
-        if self.progress == "step":
-            return step / self.steps
-        return (step // self.steps_per_epoch) / self.epochs
-
-    def rate_at(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
-        return self.learning_rate.at(step, self.length, self.steps_per_epoch)
-
-
-@dataclass
-class State:
-    """How far a training is.
-
-    Attributes:
-        epoch: finished epochs of the phase.
-        history: a row an epoch, those of the phases before it first.
-        images: images trained on.
-        seconds: time it took, evaluation left out; over all processes that shared the training.
-        environments: in which it was computed, in order; more than one where it went on elsewhere.
-    """
-
-    epoch: int = 0
-    history: list[Row] = field(default_factory=list)
-    images: int = 0
-    seconds: float = 0.0
-    environments: list[str] = field(default_factory=list)
+from longtail.stage_one.batch import Batch
+from longtail.stage_one.graph import Replayed, Work, own_stream
+from longtail.stage_one.phase import HistoryRow, Outcome, Phase, State
+from longtail.stage_one.ranks import Ranks, Statistics, ranks, shards
+from longtail.stage_one.resuming import left, make_optimiser, resume, save
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -178,8 +44,8 @@ def train(
     path: Path | None = None,
     evaluate: Callable[[], dict[str, float | None]] | None = None,
     evaluate_every: int = 0,
-    report: Callable[[Row, State], None] | None = None,
-    history: Sequence[Row] = (),
+    report: Callable[[HistoryRow, State], None] | None = None,
+    history: Sequence[HistoryRow] = (),
 ) -> State:
     """Train the modules in place.
 
@@ -204,9 +70,9 @@ def train(
     Raises:
         UserError: if the loss stops being a finite number.
     """
-    device, together = phase.images.device, team()
-    found = together.told(lambda: _left(path, environment)) if path else None
-    state, momentum = _resume(*found, modules) if found else (State(history=list(history)), {})
+    device, processes = phase.images.device, ranks()
+    found = processes.broadcast(lambda: left(path, environment)) if path else None
+    state, momentum = resume(found[0], found[1], modules) if found else (State(history=list(history)), {})
     if state.environments[-1:] != [environment]:
         state.environments.append(environment)
     for number, row in enumerate(state.history, 1):
@@ -217,8 +83,8 @@ def train(
     with own_stream(device), _global_generator(modules, device):
         if phase.begin:
             phase.begin(modules, state.epoch == 0)
-        optimiser, rates = _optimiser(phase, modules, momentum)
-        steps = Steps(phase, modules, optimiser, rates, precision, together)
+        optimiser, rates = make_optimiser(phase, modules, momentum)
+        steps = Steps(phase, modules, optimiser, rates, precision, processes)
         while state.epoch < phase.epochs:
             row = _epoch(steps, seed, state)
             state.epoch += 1
@@ -227,8 +93,8 @@ def train(
                 modules.eval()
                 row |= evaluate()
             state.history.append(row)
-            if path and together.leads and (time.monotonic() - written >= patience or last):
-                _checkpoint(path, modules, optimiser, state)
+            if path and processes.is_main and (time.monotonic() - written >= patience or last):
+                save(path, modules, optimiser, state)
                 written = time.monotonic()
             if report:
                 report(row, state)
@@ -249,11 +115,11 @@ class Steps:
         optimiser: torch.optim.Optimizer,
         rates: Tensor,
         precision: str,
-        together: Team = Team(),  # noqa: B008 - it is frozen
+        processes: Ranks = Ranks(),  # noqa: B008 - it is frozen
     ) -> None:
-        self.phase, self.modules, self.rates, self.team = phase, modules, rates, together
+        self.phase, self.modules, self.rates, self.ranks = phase, modules, rates, processes
         self.factors = [group["factor"] for group in optimiser.param_groups]
-        self._optimiser, self._precision, self._device = optimiser, precision, phase.images.device
+        self.make_optimiser, self._precision, self._device = optimiser, precision, phase.images.device
         self.loss = torch.zeros((), dtype=torch.float64, device=self._device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self._device)
         self._reached: list[nn.Parameter] = []  # by the gradient of the last shard
@@ -264,12 +130,12 @@ class Steps:
     @property
     def whole(self) -> bool:
         """Whether a batch goes through the network as one, in this process."""
-        return self.phase.shards == 1 and self.team.size == 1
+        return self.phase.shards == 1 and self.ranks.size == 1
 
     def take_shards(self, shards: Iterable[tuple[Sequence[Batch], float]], progress: Tensor) -> None:
         """One step of a batch that is cut up: batches and share of it of each shard of this process."""
-        self._optimiser.zero_grad(set_to_none=True)
-        statistics = Statistics(self.modules, self.team)
+        self.make_optimiser.zero_grad(set_to_none=True)
+        statistics = Statistics(self.modules, self.ranks)
         for batches, share in shards:
             statistics.begin()
             outcome = self.outcome(batches, progress)
@@ -278,17 +144,17 @@ class Steps:
             self.loss += outcome.loss.detach() * len(batches[0].labels)
             self.correct += outcome.correct
         statistics.average()
-        learning = [parameter for group in self._optimiser.param_groups for parameter in group["params"]]
+        learning = [parameter for group in self.make_optimiser.param_groups for parameter in group["params"]]
         reached = [parameter for parameter in learning if parameter.grad is not None]
         if reached:
             self._reached = reached
         for parameter in self._reached or learning:
             if parameter.grad is None:  # this process has no shard of a small last batch
                 parameter.grad = torch.zeros_like(parameter)
-        self.team.add(
+        self.ranks.add(
             *(parameter.grad for parameter in self._reached or learning if parameter.grad is not None)
         )
-        self._optimiser.step()
+        self.make_optimiser.step()
 
     def outcome(self, batches: Sequence[Batch], progress: Tensor) -> Outcome:
         """What a step computes of batches, before it changes anything but batch statistics."""
@@ -297,14 +163,14 @@ class Steps:
 
     def _take(self, batches: Sequence[Batch], progress: Tensor) -> None:
         outcome = self.outcome(batches, progress)
-        self._optimiser.zero_grad(set_to_none=True)
+        self.make_optimiser.zero_grad(set_to_none=True)
         outcome.loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        self.make_optimiser.step()
         self.loss += outcome.loss.detach() * len(batches[0].labels)
         self.correct += outcome.correct
 
 
-def _epoch(taking: Steps, seed: int, state: State) -> Row:
+def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
     """Train one epoch; its row of the history."""
     started = time.perf_counter()
     phase, modules = taking.phase, taking.modules
@@ -314,7 +180,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
     steps = range(first, min(first + phase.steps_per_epoch, phase.steps))
     size = phase.batch_size
     streams = []
-    cut = shards(min(len(phase.labels), len(steps) * size), size, phase.shards, taking.team)
+    cut = shards(min(len(phase.labels), len(steps) * size), size, phase.shards, taking.ranks)
     for number, sampler in enumerate(phase.samplers):
         chosen = sampler(phase.labels, generator(seed, "sampler", *key, number), phase.progress_at(first))
         chosen = chosen[: len(steps) * size]
@@ -361,7 +227,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
             yield mixed(index, generator(seed, "transform", *key, step, shard.number)), shard.share
 
     modules.train()
-    observed: Row = {}
+    observed: HistoryRow = {}
     for observer in phase.observers:
         seeded()
         observed |= observer(modules, loss_of, len(steps), state.epoch)
@@ -376,7 +242,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> Row:
             done += len(cut[index])
 
     sums = torch.stack([taking.loss, taking.correct.double()])
-    taking.team.add(sums)
+    taking.ranks.add(sums)
     seen = min(len(phase.labels), len(steps) * size)
     mean_loss, accuracy = (sums / seen).tolist()  # the epoch's one wait
     state.images += seen
@@ -415,79 +281,7 @@ def _global_generator(modules: nn.Module, device: torch.device) -> AbstractConte
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
-def _curves(modules: nn.ModuleDict, progress: Tensor) -> Row:
+def _curves(modules: nn.ModuleDict, progress: Tensor) -> HistoryRow:
     """What the loss has to show of itself, from its method `curves(progress)`; most have none."""
     show = getattr(modules["loss"], "curves", None) if "loss" in modules else None
     return {name: float(value) for name, value in show(progress).items()} if show else {}
-
-
-def _optimiser(
-    phase: Phase, modules: nn.ModuleDict, momentum: dict[str, Tensor]
-) -> tuple[torch.optim.Optimizer, Tensor]:
-    """The optimiser of a phase with the momentum it had, and its groups' rates, a tensor that it reads."""
-    parameters = {name: p for name, p in modules.named_parameters() if p.requires_grad}
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in parameters.items():
-        groups.setdefault(phase.rate_factor(name), []).append(parameter)
-    rates = torch.zeros(len(groups), device=phase.images.device)
-    optimiser = torch.optim.SGD(
-        [
-            {"params": group, "factor": factor, "lr": rate}
-            for (factor, group), rate in zip(groups.items(), rates, strict=True)
-        ],
-        momentum=phase.optimiser.momentum,
-        weight_decay=phase.optimiser.weight_decay,
-        nesterov=phase.optimiser.nesterov,
-        fused=True,
-    )
-    for name, buffer in momentum.items():
-        parameter = parameters[name]
-        optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
-    return optimiser, rates
-
-
-def _checkpoint(
-    path: Path, modules: nn.ModuleDict, optimiser: torch.optim.Optimizer, state: State
-) -> None:
-    tensors = {f"modules.{name}": tensor for name, tensor in modules.state_dict().items()}
-    for name, parameter in modules.named_parameters():
-        buffer = optimiser.state[parameter].get("momentum_buffer") if parameter in optimiser.state else None
-        if buffer is not None:
-            tensors[f"momentum.{name}"] = buffer
-    checkpoint.write(path, tensors, asdict(state))
-
-
-def _left(path: Path, environment: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and state of a checkpoint that may be gone on from; None: begin at the start."""
-    found = checkpoint.read(path)
-    if found is None:
-        return None
-    tensors, state = found
-    if "environment" in state:  # as it was written before it was gone on from elsewhere
-        state["environments"] = [state.pop("environment")]
-    if (was := state.get("environments", [""])[-1]) != environment:
-        if os.environ.get("LONGTAIL_RESUME") == "strict":
-            checkpoint.discard(path, f"of another environment ({was}, here {environment})")
-            return None
-        print(
-            f"{path}: goes on from {was} on {environment}: no longer bit-repeatable, as run.json will say "
-            "(LONGTAIL_RESUME=strict starts anew)",
-            file=sys.stderr,
-            flush=True,
-        )
-    if set(state) != set(State.__dataclass_fields__):
-        checkpoint.discard(path, "of other code, which counted otherwise")
-        return None
-    return tensors, state
-
-
-def _resume(
-    tensors: dict[str, Tensor], state: dict[str, Any], modules: nn.ModuleDict
-) -> tuple[State, dict[str, Tensor]]:
-    """State and momentum of a checkpoint, whose tensors go into the modules."""
-    parts: dict[str, dict[str, Tensor]] = {"modules": {}, "momentum": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor
-    modules.load_state_dict(parts["modules"])
-    return State(**state), parts["momentum"]

@@ -26,8 +26,6 @@ key of the settings. What is no key:
 - Terms (11) are averaged over the whole batch, a tail sample's distillation being 0.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -35,14 +33,21 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from longtail.random import Normals, generator
-from longtail.schedules import Gamma, LearningRate, Power
-from longtail.settings import Settings as BaseSettings
-from longtail.stage_two import FeatureData, Fitted, Report, class_accuracy, selection_classes, tukey
-from longtail.stage_two.calibration import sources
-from longtail.stage_two.gaussian import CHUNK, ClassGaussians
+from longtail.random import generator
+from longtail.settings.base import Settings as BaseSettings
+from longtail.settings.schedules import Gamma, LearningRate, Power
+from longtail.stage_two.classifier import (
+    FeatureData,
+    Fitted,
+    Report,
+    class_accuracy,
+    selection_classes,
+    tukey,
+)
+from longtail.stage_two.gaussian import ClassGaussians
+from longtail.stage_two.generator import FeatureGenerator, tail_classes
+from longtail.stage_two.initial import initial_classifier
 from longtail.stage_two.linear import LinearTraining, Objective, SoftTargets, total
-from longtail.stage_two.start import start
 
 
 class Confidence(BaseSettings):
@@ -145,7 +150,7 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
     )
     generate = FeatureGenerator(features, data.labels, data.class_counts, tail, gaussians, settings)
     labels, rows = generate.labels, len(generate.labels)
-    first = start(settings.init, data, seed)
+    first = initial_classifier(settings.init, data, seed)
     training = LinearTraining(first.weight, first.bias, settings, settings.generation_epochs, rows)
 
     confidence = torch.full((classes,), settings.confidence.initial, device=where)
@@ -209,154 +214,6 @@ def _stage_one(data: FeatureData, features: Tensor) -> Tensor:
     """Stage one's logits (M, C) of untransformed features (M, d)."""
     seen = F.normalize(features, dim=1) if data.head_normalises else features
     return F.linear(seen, data.head_weight, data.head_bias)
-
-
-def tail_classes(class_counts: Tensor, tail_max: int) -> Tensor:
-    """Classes with at most `tail_max` training images and a larger class to learn from, bool (C,)."""
-    return (class_counts <= tail_max) & (class_counts < class_counts.max())
-
-
-@dataclass(frozen=True)
-class Support:
-    """The classes that a sample learns from.
-
-    Attributes:
-        classes: S_i, nearest first, int64 (M, k).
-        weights: w_ij, (M, k); a row sums to 1, or is 0 for a sample of a largest class. Where fewer than
-            k classes are larger, the rest of the row has weight 0.
-    """
-
-    classes: Tensor
-    weights: Tensor
-
-
-def support(
-    features: Tensor, labels: Tensor, means: Tensor, class_counts: Tensor, settings: Settings
-) -> Support:
-    """The k nearest larger classes of each sample (7), and their weights (10).
-
-    Args:
-        features: x~, (M, d).
-        labels: int64 (M,).
-        means: mu, (C, d).
-        class_counts: n, int64 (C,).
-        settings: k, weight_size and distance_power.
-    """
-    k = min(settings.k, len(class_counts))
-    classes, weights = [], []
-    step = max(1, CHUNK // (8 * max(means.shape)))  # 8 MB of float64
-    sizes = class_counts.double().log() if settings.weight_size == "log_count" else class_counts.double()
-    exact = means.double()
-    for own, own_labels in zip(torch.split(features, step), torch.split(labels, step), strict=True):
-        distance = torch.cdist(own.double(), exact)
-        larger = class_counts > class_counts[own_labels].unsqueeze(1)
-        nearest, found = distance.where(larger, torch.inf).topk(k, largest=False)
-        share = sizes[found] / nearest.clamp_min(1e-12) ** settings.distance_power  # 0 where infinite
-        classes.append(found)
-        weights.append((share / share.sum(1, keepdim=True).clamp_min(1e-300)).float())
-    return Support(torch.cat(classes), torch.cat(weights))
-
-
-class FeatureGenerator:
-    """The features of an epoch, real and generated: every class has as many as the largest has images.
-
-    Its rows have numbers: the images first, then the generated features, class after class.
-
-    Args:
-        features: x~ of all views, (V, N, d).
-        labels: int64 (N,).
-        class_counts: images of each class, int64 (C,).
-        tail: bool (C,).
-        gaussians: of the classes.
-        settings: of the method.
-
-    Attributes:
-        labels: classes of all rows, int64 (N + G,), the same in every epoch.
-    """
-
-    def __init__(
-        self,
-        features: Tensor,
-        labels: Tensor,
-        class_counts: Tensor,
-        tail: Tensor,
-        gaussians: ClassGaussians,
-        settings: Settings,
-    ) -> None:
-        self.features, self.tail, self.gaussians, self.settings = features, tail, gaussians, settings
-        gaps = class_counts.max() - class_counts
-        drawn = torch.repeat_interleave(torch.arange(len(gaps), device=gaps.device), gaps)
-        self.labels = torch.cat([labels, drawn])
-        self._for_sources = labels.cpu(), class_counts.cpu()
-        of_tail = tail[labels].nonzero().flatten()
-        shape = (*features.shape[:2], min(settings.k, len(class_counts)))
-        self._neighbours = labels.new_zeros(shape)
-        self._weights = features.new_zeros(shape)
-        step = max(1, CHUNK // features.shape[2])
-        for view, own in enumerate(features):
-            for some in torch.split(of_tail, step):
-                found = support(own[some], labels[some], gaussians.means, class_counts, settings)
-                self._neighbours[view, some], self._weights[view, some] = found.classes, found.weights
-
-    def __call__(
-        self, chunks: Sequence[Tensor], view: int, confidence: Tensor, random: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Row numbers and features (R, d) of one chunk of an epoch after the other.
-
-        An epoch is never stored whole: each chunk's features overwrite those of the chunk before.
-
-        Args:
-            chunks: row numbers, int64 (R,) each, in any order.
-            view: that the epoch's features are made of.
-            confidence: c, (C,).
-            random: a CPU generator; chunk by chunk, the draws go on with it.
-        """
-        images = torch.arange(self.features.shape[1])
-        source = torch.cat([images, sources(*self._for_sources, random)]).to(self.labels.device)
-        made = self.features.new_empty(max(map(len, chunks)), self.features.shape[2])
-        for rows in chunks:
-            part = made[: len(rows)]
-            self._make(part, rows, source[rows], view, confidence, random)
-            yield rows, part
-
-    def _make(
-        self,
-        made: Tensor,
-        rows: Tensor,
-        source: Tensor,
-        view: int,
-        confidence: Tensor,
-        random: torch.Generator,
-    ) -> None:
-        """Each row is a part of a real feature, of class means, and noise: a real one that feature alone."""
-        settings, means = self.settings, self.gaussians.means
-        labels, generated = self.labels[rows], rows >= self.features.shape[1]
-        calibrated = generated & self.tail[labels]
-        c = confidence[labels] * calibrated
-        uncalibrated = (generated & ~calibrated).float()
-        weights = self._weights[view, source]
-        by_neighbour = c.unsqueeze(1) * weights
-        classes = torch.cat([labels.unsqueeze(1), self._neighbours[view, source]], 1)
-        recalled = torch.cat([uncalibrated.unsqueeze(1), by_neighbour], 1)
-        if settings.covariance == "mixed":
-            shares = torch.cat([(generated.float() - c).unsqueeze(1), by_neighbour], 1)
-        else:
-            shares = torch.cat([uncalibrated.unsqueeze(1), calibrated.unsqueeze(1) * weights], 1)
-
-        torch.index_select(self.features[view], 0, source, out=made)
-        made *= (1 - c - uncalibrated).unsqueeze(1)
-        step = max(1, CHUNK // made.shape[1])
-        for first in range(0, len(made), step):
-            some = slice(first, first + step)
-            made[some] += F.embedding_bag(classes[some], means, mode="sum", per_sample_weights=recalled[some])
-        self.gaussians.add_noise(made, classes, shares, random)
-        if settings.alpha:
-            width = 1 if settings.alpha_mode == "ones" else made.shape[1]
-            on = calibrated.nonzero().flatten()
-            normals = Normals(random, made.device, min(len(on) * width, CHUNK))
-            for row in torch.split(on, step):
-                noise = normals(len(row), width).expand(-1, made.shape[1])
-                made.index_add_(0, row, noise, alpha=settings.alpha**0.5)
 
 
 def distillation(

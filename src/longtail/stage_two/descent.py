@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from longtail.errors import UserError
-from longtail.schedules import Length
-from longtail.stage_two.linear import Recipe
+from longtail.settings.schedules import Length
+from longtail.stage_two.linear import LinearRecipe
 
 
 class Descent:
@@ -31,7 +31,7 @@ class Descent:
     def __init__(
         self,
         start: Sequence[Tensor],
-        recipe: Recipe,
+        recipe: LinearRecipe,
         epochs: int,
         samples: int,
         factors: Sequence[float] | None = None,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from longtail.samplers import class_aware, class_balanced, instance
+from longtail.stage_one.samplers import class_aware, class_balanced, instance
 
 SAMPLERS = {"instance": instance, "class_balanced": class_balanced, "class_aware": class_aware}
 

@@ -1,8 +1,9 @@
 """Free Lunch: distribution calibration (Yang et al., ICLR 2021), carried over to long tails.
 
 The paper learns few-shot classes next to base classes with many images. Features are transformed by
-Tukey's ladder, calibrated by class statistics of untransformed features (longtail.stage_two.calibration),
-drawn once, and real and drawn features together are what a logistic regression is fitted to.
+Tukey's ladder, calibrated by class statistics of untransformed features
+(`longtail.stage_two.feature_calibration`), drawn once, and real
+and drawn features together are what a logistic regression is fitted to.
 
 Ours, as the paper has no long tail: every class is a base class, and every class is filled up to the size
 of the largest (the paper draws 750 features a few-shot class); statistics are over all views, and every
@@ -18,9 +19,9 @@ from torch import Tensor
 
 from longtail.errors import UserError
 from longtail.random import generator
-from longtail.settings import Settings as BaseSettings
-from longtail.stage_two import FeatureData, Fitted, Report, tukey
-from longtail.stage_two.calibration import calibrated, draw, sources
+from longtail.settings.base import Settings as BaseSettings
+from longtail.stage_two.classifier import FeatureData, Fitted, Report, tukey
+from longtail.stage_two.feature_calibration import calibrated, draw, sources
 from longtail.stage_two.gaussian import ClassGaussians
 
 

@@ -1,7 +1,7 @@
 """Stage one's own classifier, as it is: the "joint" rows of Decoupling (Kang et al. 2020)."""
 
-from longtail.settings import Settings as BaseSettings
-from longtail.stage_two import FeatureData, Fitted, Report
+from longtail.settings.base import Settings as BaseSettings
+from longtail.stage_two.classifier import FeatureData, Fitted, Report
 
 
 class Settings(BaseSettings):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longtail.errors import UserError
-from longtail.schedules import LearningRate, Length
+from longtail.settings.schedules import LearningRate, Length
 
 CHUNK = 1 << 25  # numbers of a chunk's features, or of its logits; 128 MB
 
@@ -22,7 +22,7 @@ CHUNK = 1 << 25  # numbers of a chunk's features, or of its logits; 128 MB
 Objective = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 
 
-class Recipe(Protocol):
+class LinearRecipe(Protocol):
     """What the loop reads of a method's settings."""
 
     @property
@@ -116,7 +116,7 @@ class LinearTraining:
             numbers; a multiple of the batch size, so that chunks do not change what a batch is.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, recipe: Recipe, epochs: int, samples: int) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, recipe: LinearRecipe, epochs: int, samples: int) -> None:
         self.recipe = recipe
         self.length = Length(epochs=epochs)
         self.steps_per_epoch = math.ceil(samples / recipe.batch_size)

@@ -12,12 +12,12 @@ from typing import Literal
 from pydantic import Field
 
 from longtail.random import generator
-from longtail.schedules import LearningRate
-from longtail.settings import Settings as BaseSettings
-from longtail.stage_two import FeatureData, Fitted, Report, selection_score
+from longtail.settings.base import Settings as BaseSettings
+from longtail.settings.schedules import LearningRate
+from longtail.stage_two.classifier import FeatureData, Fitted, Report, selection_score
 from longtail.stage_two.draws import rows
+from longtail.stage_two.initial import initial_classifier
 from longtail.stage_two.linear import LinearTraining
-from longtail.stage_two.start import start
 
 
 class Settings(BaseSettings):
@@ -37,7 +37,7 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
     """Train on the training images, each from a random one of its views [ours]."""
     views, images, _ = data.views.shape
     classes = len(data.class_counts)
-    first = start(settings.init, data, seed)
+    first = initial_classifier(settings.init, data, seed)
     inputs, labels = first.inputs(data.views).flatten(0, 1), data.labels.repeat(views)
     validation = first.inputs(data.validation)
     training = LinearTraining(first.weight, first.bias, settings, settings.epochs, images)

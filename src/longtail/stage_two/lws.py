@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from longtail.random import generator
-from longtail.schedules import LearningRate
-from longtail.settings import Settings as BaseSettings
-from longtail.stage_two import FeatureData, Fitted, Report, selection_score
+from longtail.settings.base import Settings as BaseSettings
+from longtail.settings.schedules import LearningRate
+from longtail.stage_two.classifier import FeatureData, Fitted, Report, selection_score
 from longtail.stage_two.descent import Descent
 from longtail.stage_two.draws import rows
 

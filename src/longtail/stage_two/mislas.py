@@ -16,12 +16,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from longtail.random import generator
-from longtail.schedules import LearningRate
-from longtail.settings import Settings as BaseSettings
-from longtail.stage_two import FeatureData, Fitted, Report, selection_score
+from longtail.settings.base import Settings as BaseSettings
+from longtail.settings.schedules import LearningRate
+from longtail.stage_two.classifier import FeatureData, Fitted, Report, selection_score
 from longtail.stage_two.descent import Descent
 from longtail.stage_two.draws import rows
-from longtail.stage_two.start import start
+from longtail.stage_two.initial import initial_classifier
 
 
 class Settings(BaseSettings):
@@ -53,7 +53,7 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
     """Train W, b and s on class-aware draws of the training images, each from a random one of its views."""
     views, images, _ = data.views.shape
     classes = len(data.class_counts)
-    first = start("stage_one", data, seed)
+    first = initial_classifier("stage_one", data, seed)
     inputs, labels = first.inputs(data.views).flatten(0, 1), data.labels.repeat(views)
     smoothing = smoothing_of(data.class_counts, settings)
     factor = settings.classifier_factor

@@ -11,8 +11,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from longtail.settings import Settings as BaseSettings
-from longtail.stage_two import FeatureData, Fitted, Report
+from longtail.settings.base import Settings as BaseSettings
+from longtail.stage_two.classifier import FeatureData, Fitted, Report
 
 
 class Settings(BaseSettings):

@@ -6,8 +6,8 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from longtail.settings import Settings as BaseSettings
-from longtail.stage_two import FeatureData, Fitted, Report
+from longtail.settings.base import Settings as BaseSettings
+from longtail.stage_two.classifier import FeatureData, Fitted, Report
 from longtail.stage_two.selection import chosen
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from longtail.stage_two import FeatureData, Fitted, selection_score
+from longtail.stage_two.classifier import FeatureData, Fitted, selection_score
 
 
 def chosen(

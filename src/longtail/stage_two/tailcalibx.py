@@ -1,7 +1,7 @@
 """TailCalibX (Vigneswaran et al. 2021): features drawn anew every epoch, and a cosine classifier.
 
 Before each epoch every class is filled up to the size of the largest with draws from the calibrated
-Gaussians of its own images (longtail.stage_two.calibration), on L2-normalised features under Tukey's
+Gaussians of its own images (longtail.stage_two.feature_calibration), on L2-normalised features under Tukey's
 ladder, with class statistics from before Tukey. Real and drawn features are L2-normalised once more, z,
 and train
 
@@ -20,13 +20,13 @@ from pydantic import Field
 from torch import Tensor
 
 from longtail.random import generator
-from longtail.schedules import LearningRate, StepDecay
-from longtail.settings import Settings as BaseSettings
-from longtail.stage_two import FeatureData, Fitted, Report, selection_score, tukey
-from longtail.stage_two.calibration import calibrated, draw, sources
+from longtail.settings.base import Settings as BaseSettings
+from longtail.settings.schedules import LearningRate, StepDecay
+from longtail.stage_two.classifier import FeatureData, Fitted, Report, selection_score, tukey
 from longtail.stage_two.descent import Descent
+from longtail.stage_two.feature_calibration import calibrated, draw, sources
 from longtail.stage_two.gaussian import ClassGaussians
-from longtail.stage_two.start import start
+from longtail.stage_two.initial import initial_classifier
 
 
 class Tukey(BaseSettings):
@@ -70,7 +70,7 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
         calibrated(view, of.means, settings.k) for view, of in zip(transformed, gaussians, strict=True)
     ]
     total = classes * int(data.class_counts.max())
-    first = start(settings.init, data, seed)
+    first = initial_classifier(settings.init, data, seed)
     tensors = [first.weight, first.bias, first.bias.new_tensor(settings.scale)]
     training = Descent(tensors, settings, settings.epochs, total)
     labels_cpu, counts_cpu = data.labels.cpu(), data.class_counts.cpu()

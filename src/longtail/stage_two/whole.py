@@ -10,11 +10,11 @@ import torch
 from pydantic import Field
 
 from longtail.random import generator
-from longtail.schedules import LearningRate
-from longtail.settings import Settings as BaseSettings
-from longtail.stage_two import FeatureData, Fitted, Report
+from longtail.settings.base import Settings as BaseSettings
+from longtail.settings.schedules import LearningRate
+from longtail.stage_two.classifier import FeatureData, Fitted, Report
+from longtail.stage_two.initial import initial_classifier
 from longtail.stage_two.linear import LinearTraining
-from longtail.stage_two.start import start
 
 
 class Settings(BaseSettings):
@@ -41,7 +41,7 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
     """
     if data.whole is None or data.whole_labels is None:
         raise ValueError("needs features of all training images: whole.safetensors of the step features")
-    first = start(settings.init, data, seed)
+    first = initial_classifier(settings.init, data, seed)
     inputs, labels = first.inputs(data.whole), data.whole_labels
     training = LinearTraining(first.weight, first.bias, settings, settings.epochs, len(labels))
 

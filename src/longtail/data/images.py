@@ -1,0 +1,22 @@
+"""Images of a part: one tensor on the device, or picture files that are decoded when they are asked for."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from longtail.data.picture_loader import PictureFiles
+
+EVALUATED = 1 << 22  # pixels of a batch where nothing is learnt
+
+Images = Tensor | PictureFiles  # uint8 (N, C, H, W)
+
+
+def in_batches(images: Images, sizes: int | list[int]) -> Sequence[Tensor]:
+    """The images in batches of a size, of which the last may be smaller, or of these sizes."""
+    return torch.split(images, sizes) if isinstance(images, Tensor) else images.split(sizes)
+
+
+def evaluation_batch(images: Images) -> int:
+    """Images a batch where nothing is learnt: 1,000 small ones, as many as memory holds of large ones."""
+    return max(1, min(1000, EVALUATED // (images.shape[2] * images.shape[3])))

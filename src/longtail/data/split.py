@@ -1,0 +1,145 @@
+"""Who is in which part: the long-tailed training set, the validation images, the test images.
+
+Writes a file a part (sample id, label) and counts.csv. A sample id is the index of an image in the
+official order of train.safetensors, or of test.safetensors for the test part and `validation: test`, or of
+validation.safetensors for `validation: official`.
+"""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from longtail.data.imbalance import counts as counts_of
+from longtail.errors import UserError
+from longtail.runs.job import Job
+from longtail.runs.store import record
+from longtail.settings.split import SplitSettings, Validation
+
+Indices = NDArray[np.int64]
+LARGEST_SEED = 2**32 - 1
+
+
+def compute(job: Job) -> None:
+    """Choose the images of every part and write them down."""
+    settings: SplitSettings = job.settings
+    raw = job.inputs["acquire"]
+    names = json.loads((raw / "classes.json").read_text("utf-8"))
+    source = settings.validation.source
+    if source == "official" and "validation.safetensors" not in record(raw)["outputs"]:
+        raise UserError(
+            f"validation: official: {settings.dataset} has no validation images of its own; use holdout"
+        )
+    own = ("validation",) if source == "official" else ()
+    labels = {part: _labels(raw / f"{part}.safetensors") for part in ("train", "test", *own)}
+    if empty := sorted(set(range(len(names))) - set(labels["train"].tolist())):
+        raise UserError(
+            f"{settings.dataset}: no training image of {', '.join(names[label] for label in empty)}; "
+            "remove these classes or merge them into others"
+        )
+    parts = split(labels["train"], len(names), settings)
+    test = np.arange(len(labels["test"]))
+    among = {"test": "test", "official": "validation"}.get(source, "train")
+    validation = parts.validation if among == "train" else np.arange(len(labels[among]))
+    validation_labels = labels[among][validation]
+    train_labels = labels["train"][parts.train]
+    _write_part(job.folder / "train.csv", parts.train, train_labels)
+    # Sample ids of `official` count in a file of their own, which a column says.
+    _write_part(job.folder / "validation.csv", validation, validation_labels, *own)
+    _write_part(job.folder / "test.csv", test, labels["test"])
+    table = {
+        "train": np.bincount(train_labels, minlength=len(names)),
+        "validation": np.bincount(validation_labels, minlength=len(names)),
+        "test": np.bincount(labels["test"], minlength=len(names)),
+    }
+    with (job.folder / "counts.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["label", "name", *table])
+        writer.writerows(
+            [label, name, *(int(column[label]) for column in table.values())]
+            for label, name in enumerate(names)
+        )
+    # Selection scores leave these classes out. A held-out share differs from class to class by its nature.
+    enough = 1 if source == "holdout" else table["validation"].max()
+    job.facts.update(
+        totals={part: int(column.sum()) for part, column in table.items()},
+        without_validation=[names[c] for c in np.flatnonzero(table["validation"] < enough)],
+    )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Indices of training images."""
+
+    train: Indices
+    validation: Indices
+
+
+def split(labels: Indices, classes: int, settings: SplitSettings) -> Chosen:
+    """Choose training and validation images by LDAM-DRW's procedure (Cao et al. 2019).
+
+    One legacy random state, seeded once, shuffles the ascending indices of each class in label order, and
+    the first n_c stay. Validation from unused images takes the next ones of the same shuffle, a holdout
+    the last ones that stayed. The rows are in LDAM-DRW's order; a natural profile keeps the official order.
+
+    Args:
+        labels: of all training images, shape (N,); every class occurs.
+        classes: number of classes C.
+        settings: imbalance, subset seed, validation.
+
+    Raises:
+        UserError: if the imbalance, the seed or the validation asked for cannot be had.
+    """
+    if settings.subset_seed > LARGEST_SEED:
+        raise UserError(f"subset_seed: {settings.subset_seed} is above {LARGEST_SEED}, numpy's largest seed")
+    wanted = counts_of(settings.imbalance, np.bincount(labels, minlength=classes))
+    state = np.random.RandomState(settings.subset_seed)
+    train, validation = [], []
+    for label in range(classes):
+        indices = np.flatnonzero(labels == label)
+        state.shuffle(indices)
+        kept, rest = indices[: wanted[label]], indices[wanted[label] :]
+        held = _validation(settings.validation, kept, rest)
+        validation.append(held)
+        train.append(kept[: len(kept) - len(held)] if settings.validation.source == "holdout" else kept)
+    chosen = Chosen(np.concatenate(train), np.concatenate(validation))
+    if settings.imbalance.profile == "natural":
+        chosen.train.sort()
+    if settings.validation.source == "unused" and not len(chosen.validation):
+        raise UserError(
+            "validation: unused: the imbalance leaves no training image out; use validation: holdout"
+        )
+    return chosen
+
+
+def _validation(validation: Validation, kept: Indices, rest: Indices) -> Indices:
+    """The validation images of one class.
+
+    A holdout is at least one image, or selection would be blind to the tail, and at least one image stays
+    in training: a class with a single image gives none.
+    """
+    if validation.source == "unused":
+        return rest[: validation.per_class]
+    if validation.source == "holdout":
+        share = max(1, round(len(kept) * validation.share))
+        return kept[max(1, len(kept) - share) :]
+    return kept[:0]
+
+
+def _labels(file: Path) -> Indices:
+    with safe_open(file, framework="np") as tensors:
+        found: Indices = tensors.get_tensor("labels")
+    return found
+
+
+def _write_part(file: Path, samples: Iterable[int], labels: Iterable[int], *source: str) -> None:
+    with file.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["sample", "label", *("source" for _ in source)])
+        pairs = zip(samples, labels, strict=True)
+        writer.writerows((int(sample), int(label), *source) for sample, label in pairs)

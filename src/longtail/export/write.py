@@ -1,0 +1,346 @@
+"""A model to take home: one finished run of stage two as safetensors, ONNX and a model card.
+
+longtail export RUN [--to FOLDER]
+
+Any classifier of stage two can be exported: classifier.safetensors describes all of them. `batchnorm: train`
+of the features moved the network's statistics and left no copy; the pass is repeated, and what comes
+out has to be what the run predicted.
+"""
+
+import errno
+import json
+import os
+import shutil
+import sys
+import warnings
+from collections import deque
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from longtail.data.images import Images, evaluation_batch, in_batches
+from longtail.data.labelled_images import Part, read_part
+from longtail.data.normalisation import mean_and_std
+from longtail.device import set_up
+from longtail.errors import UserError
+from longtail.export import onnx_session
+from longtail.export.card import card
+from longtail.export.folder import CARD, DESCRIPTION, ONNX, WEIGHTS, Description
+from longtail.export.module import Exported, assembled
+from longtail.export.temperature import LARGEST, temperature
+from longtail.features.extract import Extractor, view
+from longtail.runs import store
+from longtail.runs.identity import file_digest
+from longtail.runs.lookup import Finished, named, pictures_root
+from longtail.runs.record import git_commit
+from longtail.settings.classifier import FeaturesSettings
+from longtail.settings.methods import method_module
+from longtail.settings.published import Groups
+
+EXPORTED = Path("exported")
+USUAL = Groups()  # the field's borders, where no settings file gives others
+# Largest difference to the run's own logits, as a share of the largest of them. A device adds in an order
+# of its own (float32); a network that ran in bfloat16, of 8 bits, is exported in float32.
+TOLERANCE = {"float32": 1e-3, "bf16": 0.1}
+ONNX_TOLERANCE = 1e-3  # of a probability, onnxruntime against torch
+ONNX_IMAGES = 512  # of the test images, on which these two are compared
+
+
+@dataclass(frozen=True)
+class Model:
+    """An assembled model and what was found out about it.
+
+    Attributes:
+        description: model.json, without the hashes of files that are not written yet.
+        tensors: the weights.
+        run: where it is from.
+        predictions: of the run: logits, labels, validation_logits, validation_labels.
+        checks: how exactly the parts agree, for the card.
+    """
+
+    description: Description
+    tensors: dict[str, Tensor]
+    run: Finished
+    predictions: dict[str, Tensor]
+    checks: dict[str, Any]
+
+
+def export(given: str, to: str | None = None) -> Path:
+    """Export a finished run; the folder.
+
+    Args:
+        given: name of a run of stage two, or a beginning that only one has.
+        to: the folder to write; exported/RUN by default. An exported model there is replaced.
+
+    Raises:
+        UserError: if there is no such run, it is damaged, the folder is something else, or a check fails.
+    """
+    onnx_session.require("onnx", "onnxscript", "onnxruntime")
+    run = named(given)
+    target = Path(to) if to else EXPORTED / run.name
+    _refuse_another(target)
+    set_up(torch.device("cpu"))
+    with store.locked("export", sha256(str(target.resolve()).encode()).hexdigest()[:16]):
+        try:
+            _write(run, target)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(f"{error.filename or target}: {error.strerror or error}; see --to") from None
+    print(f"{run.name}: exported to {target}", file=sys.stderr)
+    return target
+
+
+def _refuse_another(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise UserError(f"{target}: is no folder; name another with --to")
+    if target.is_dir() and any(target.iterdir()) and not (target / DESCRIPTION).is_file():
+        raise UserError(f"{target}: is there and no exported model; name another folder with --to")
+
+
+def _write(run: Finished, target: Path) -> None:
+    """Write the folder under a temporary name and rename it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = (target.with_name(f".{target.name}.{word}") for word in ("partial", "old"))
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed export
+    shutil.rmtree(old, ignore_errors=True)
+    model, test = assemble(run)
+    partial.mkdir()
+    try:
+        _fill(partial, model, test)
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_model(run: Finished, folder: Path, groups: Groups = USUAL) -> None:
+    """Write the four files of an exported model into a folder that is there.
+
+    Raises:
+        UserError: as `export`.
+    """
+    onnx_session.require("onnx", "onnxscript", "onnxruntime")
+    set_up(torch.device("cpu"))
+    model, test = assemble(run)
+    _fill(folder, model, test, groups)
+
+
+def assemble(run: Finished) -> tuple[Model, Part]:
+    """Put the model together, calibrate it, and hold it against the run's own predictions; the test images.
+
+    Raises:
+        UserError: if it does not predict what the run predicted.
+    """
+    settings = FeaturesSettings.model_validate(run.records["features"]["settings"])
+    mean, std = mean_and_std(settings.dataset, settings.images)
+    test = _read(run, "test", settings)
+    classifier = load_file(run.folders["stage_two"] / "classifier.safetensors")
+    predictions = load_file(run.folders["stage_two"] / "predictions.safetensors")
+    tensors = {f"network.{name}": tensor for name, tensor in _backbone(run, settings).items()}
+    for name in ("weight", "bias", "center"):
+        if name in classifier:
+            tensors[name] = classifier[name].contiguous()
+    calibration = _calibration(run, predictions)
+    description = Description(
+        name=run.name,
+        identity=run.records["stage_two"]["identity"],
+        network=settings.network.resolved(),
+        classes=[row["name"] for row in run.counts()],
+        channels=test.images.shape[1],
+        size=test.images.shape[2:],
+        crop=settings.images.center if settings.images else None,
+        mean=list(mean),
+        std=list(std),
+        dimensions=classifier["weight"].shape[1],
+        tukey=float(classifier["tukey"]),
+        center="center" in classifier,
+        normalise="normalise" in classifier,
+        temperature=calibration["temperature"],
+        sha256={},
+        origin=_origin(run, calibration),
+    )
+    precision = run.records["features"]["facts"]["precision"]
+    checks = agreement(assembled(description, tensors), test.images, predictions["logits"], precision)
+    if checks["share"] > TOLERANCE[precision]:
+        raise UserError(
+            f"{run.name}: the exported model would not predict what the run predicted (logits differ by "
+            f"{checks['share']:.2g} of the largest, {TOLERANCE[precision]:g} is allowed); make the run again "
+            "on this machine and export that"
+        )
+    return Model(description, tensors, run, predictions, checks), test
+
+
+def _read(run: Finished, part: Literal["train", "test"], settings: FeaturesSettings) -> Part:
+    raw = run.folders["acquire"]
+    return read_part(run.folders["split"], raw, part, settings.images, pictures_root(raw))
+
+
+def _backbone(run: Finished, settings: FeaturesSettings) -> dict[str, Tensor]:
+    """The network's tensors without its head, as they were when features of test images were made."""
+    tensors = load_file(run.folders["stage_one"] / "model.safetensors")
+    if settings.batchnorm == "train":
+        tensors = _after_views(run, settings, tensors)
+    return {
+        name: tensor.detach().contiguous() for name, tensor in tensors.items() if not name.startswith("head.")
+    }
+
+
+def _after_views(run: Finished, settings: FeaturesSettings, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network after the pass over the training images that moved its running statistics."""
+    print(f"{run.name}: repeating the pass that moved batch normalisation", file=sys.stderr, flush=True)
+    training = _read(run, "train", settings)
+    network = method_module("networks", settings.network.name).build(
+        settings.network.options, training.images.shape[1], len(run.counts())
+    )
+    network.load_state_dict(tensors)
+    precision = run.records["features"]["facts"]["precision"]
+    normal = mean_and_std(settings.dataset, settings.images)
+    extract = Extractor(network, *normal, torch.device("cpu"), precision)
+    for number in range(max(1, settings.views)):
+        deque(view(extract, training, number, settings), maxlen=0)  # for what it does to the network
+    return dict(network.state_dict())
+
+
+def agreement(model: Exported, images: Images, logits: Tensor, precision: str) -> dict[str, Any]:
+    """How far the model's logits are from the run's, on all test images.
+
+    Returns:
+        images, difference (largest, absolute), share (of the largest logit), same (share of images of one
+        predicted class), and the precision of the run.
+    """
+    with torch.inference_mode():
+        found = torch.cat([model(batch)[1] for batch in in_batches(images, evaluation_batch(images))])
+    difference = float((found - logits).abs().max())
+    return {
+        "images": len(images),
+        "difference": difference,
+        "share": difference / max(float(logits.abs().max()), 1e-12),
+        "same": float((found.argmax(1) == logits.argmax(1)).double().mean()),
+        "precision": precision,
+    }
+
+
+def _calibration(run: Finished, predictions: dict[str, Tensor]) -> dict[str, Any]:
+    """One temperature from the run's validation logits; 1 where there is nothing to fit it to."""
+    labels = predictions["validation_labels"]
+    source = run.records["split"]["settings"]["validation"]["source"]
+    measured = run.metrics()
+    if not len(labels):
+        found, why = 1.0, "not calibrated: the split has no validation image"
+    elif "validation" not in measured:
+        found, why = 1.0, "not calibrated: the classifier has learnt from the validation images"
+    else:
+        found = temperature(predictions["validation_logits"], labels)
+        words = {
+            "unused": "training images that the imbalance left out",
+            "holdout": "held out of the training set",
+            "test": "the test images themselves, so calibration on them flatters",
+        }
+        why = f"fitted to {len(labels)} validation images ({words[source]})"
+        if not 1.01 / LARGEST < found < LARGEST / 1.01:
+            why += "; it ran to the end of its range, so probabilities are not to be relied on"
+    return {"temperature": found, "how": why, "images": len(labels), "source": source}
+
+
+def _origin(run: Finished, calibration: dict[str, Any]) -> dict[str, Any]:
+    records = run.records
+    return {
+        "dataset": records["features"]["settings"]["dataset"],
+        "data": {"identity": records["acquire"]["identity"], **records["acquire"]["outputs"]},
+        "runs": {step: {"run": r["run"], "identity": r["identity"]} for step, r in records.items()},
+        "calibration": calibration,
+        "commit": {step: records[step]["code"]["commit"] for step in ("stage_one", "stage_two")},
+        "exported_at": git_commit(),
+        "packages": {**records["stage_two"]["packages"], **_versions()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
+
+
+def _fill(folder: Path, model: Model, test: Part, groups: Groups = USUAL) -> None:
+    """Write all four files; the description last but for the card, which tells of it."""
+    weights = save(model.tensors, metadata={"format": "pt"})  # one key: their order is not fixed
+    (folder / WEIGHTS).write_bytes(weights)
+    module = assembled(model.description, model.tensors)
+    # A batch of several: of one, torch.export takes the size for fixed.
+    graph = to_onnx(module, in_batches(test.images[:2], 2)[0], model.description)
+    (folder / ONNX).write_bytes(graph)
+    checks = {**model.checks, "onnx": compare(graph, module, test.images[:ONNX_IMAGES])}
+    if not checks["onnx"] <= ONNX_TOLERANCE:
+        raise UserError(
+            f"{model.description.name}: onnxruntime gives other probabilities than torch (by "
+            f"{checks['onnx']:.2g}, {ONNX_TOLERANCE:g} is allowed); install the versions of requirements.lock"
+        )
+    digests = {name: file_digest(folder / name) for name in (WEIGHTS, ONNX)}
+    origin = {**model.description.origin, "checks": checks}
+    description = model.description.model_copy(update={"sha256": digests, "origin": origin})
+    store.write_json(folder / DESCRIPTION, description.resolved())
+    metrics = model.run.metrics()
+    page = card(description, model.run.records, metrics, model.run.counts(), model.predictions, groups)
+    store.write_text(folder / CARD, page)
+    for name in (WEIGHTS, ONNX, DESCRIPTION, CARD):
+        os.chmod(folder / name, 0o644)
+
+
+def to_onnx(model: Exported, images: Tensor, description: Description) -> bytes:
+    """The model as ONNX: `images` uint8 (N, C, H, W) to `probabilities` and `logits`, (N, classes).
+
+    By torch's exporter over torch.export, which is kept up; the older one, by tracing, is deprecated.
+    """
+    import onnx
+
+    said = StringIO()
+    with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(said):
+        warnings.simplefilter("ignore")  # of the exporter about itself
+        program = torch.onnx.export(
+            model,
+            (images,),
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=["probabilities", "logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )
+    assert program is not None
+    graph = program.model_proto
+    for part in (graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.input):
+        del part.metadata_props[:]  # paths of the sources on this machine
+    for part in (*graph.graph.output, *graph.graph.initializer):
+        del part.metadata_props[:]
+    onnx.helper.set_model_props(
+        graph,
+        {
+            "name": description.name,
+            "classes": json.dumps(description.classes),
+            "temperature": repr(description.temperature),
+        },
+    )
+    onnx.checker.check_model(graph, full_check=True)
+    content = BytesIO()
+    onnx.save_model(graph, content)
+    return content.getvalue()
+
+
+def compare(graph: bytes, model: Exported, images: Images) -> float:
+    """Largest difference of a probability between onnxruntime and torch."""
+    session = onnx_session.session(graph, "cpu")
+    worst = 0.0
+    with torch.inference_mode():
+        for batch in in_batches(images, evaluation_batch(images)):
+            found = torch.from_numpy(onnx_session.probabilities(session, batch.numpy()))
+            worst = max(worst, float((found - model(batch)[0]).abs().max()))
+    return worst

@@ -1,0 +1,85 @@
+"""What a job computes beside its own run: others of its step, for which nothing has to start again.
+
+Importing torch takes seconds, a small run of stage two often less. Before the first job of an invocation of
+Snakemake starts, `want` writes which runs it is to make and names the file in the environment of its jobs. A
+job may compute any of these whose inputs are finished, and puts it into the store; the run's own job then
+only links it. A command that is typed by hand, or whose invocation wants nothing else, has no companions.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longtail.errors import UserError
+from longtail.runs import store
+from longtail.runs.identity import digest
+
+if TYPE_CHECKING:
+    from longtail.orchestration.plan import Plan
+
+WANTED = "LONGTAIL_WANTED"  # the file that says which runs this invocation of Snakemake is to make
+SHARE = "LONGTAIL_SHARE_SECONDS"
+# For companions, unless the environment says otherwise; stage one has its own ways to share a device.
+SECONDS = {"features": 60.0, "stage_two": 60.0}
+SHARED_STEPS = ("stage_one", "features", "stage_two")
+
+
+def want(plan: "Plan", jobs: Iterable[Any]) -> None:
+    """Let the jobs that this process starts know which runs are to be made, in the order of the plan.
+
+    Args:
+        plan: of all runs.
+        jobs: Snakemake's jobs that have to run.
+    """
+    made = {(job.rule.name, job.wildcards_dict.get("run")) for job in jobs}
+    runs = {step: [name for name in plan.runs(step) if (step, name) in made] for step in SHARED_STEPS}
+    file = store.PLANNED / "wanted" / f"{digest(runs)[:16]}.json"
+    if not file.exists():
+        store.write_json(file, runs, indent=None)
+    os.environ[WANTED] = str(file.resolve())
+
+
+def budget(step: str) -> float:
+    """Seconds that a job may spend on companions.
+
+    Raises:
+        UserError: if LONGTAIL_SHARE_SECONDS is no number of at least 0.
+    """
+    given = os.environ.get(SHARE)
+    try:
+        seconds = SECONDS.get(step, 0.0) if given is None else float(given)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise UserError(f"{SHARE}={given}: should be a number of seconds; 0 computes no other run")
+    return seconds if step in SECONDS else 0.0
+
+
+def companions(step: str, run: str) -> Iterator[dict[str, Any]]:
+    """What the plan says of other runs of a step that are wanted, missing and ready to be computed.
+
+    They come in the order of the plan from `run` on, and round again, so that jobs at work side by side begin
+    at different places. Each is looked at when it is asked for, but not locked: hold it with
+    `store.locked(step, RUN, wait=False)`, and see by `store.find` whether another process was quicker.
+    """
+    try:
+        wanted = list(json.loads(Path(os.environ[WANTED]).read_text("utf-8")).get(step, []))
+    except (KeyError, OSError, ValueError):
+        return
+    at = wanted.index(run) + 1 if run in wanted else 0
+    for name in [*wanted[at:], *wanted[:at]]:
+        if name == run or (store.stored(step, name) / "run.json").is_file():
+            continue
+        try:
+            planned = store.read_plan(step, name)
+        except UserError:
+            continue
+        if all(_finished(at, reference) for at, reference in planned["inputs"].items()):
+            yield planned
+
+
+def _finished(step: str, reference: Mapping[str, str]) -> bool:
+    folders = (Path(reference["folder"]), store.stored(step, reference["run"]))
+    return any((folder / "run.json").is_file() for folder in folders)

@@ -1,0 +1,202 @@
+"""How a planned run is computed: looked up in the store, else computed there, then linked into results/.
+
+longtail stage-one RUN    reads .longtail/plan/stage_one/RUN.json, and neither params.yaml nor a flag
+
+A run that is in the store is linked without importing what computes it.
+"""
+
+import shutil
+import sys
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longtail.errors import UserError
+from longtail.orchestration.batching import budget, companions
+from longtail.runs import store
+from longtail.runs.lookup import find, locate, pictures_root
+from longtail.runs.record import recorded, same_code
+from longtail.runs.steps import module_of, settings_of_step
+from longtail.runs.store import read_plan
+
+if TYPE_CHECKING:
+    from longtail.runs.job import Job
+
+USES_DEVICE = ("stage_one", "features", "stage_two")
+
+
+def execute(step: str, name: str, into: str | None = None) -> None:
+    """Compute one planned run, or give it back from the store.
+
+    Args:
+        step: of the run.
+        name: of the run.
+        into: the folder where it is to appear; settings files that share a run have folders of their own.
+
+    Raises:
+        UserError: for everything that is the user's to mend.
+    """
+    planned = read_plan(step, name)
+    folder, seconds = Path(into or planned["folder"]), budget(step)
+    with ExitStack() as device:
+        with store.locked(step, name):
+            finished = find(step, name, planned["identity"])
+            computed = finished is None
+            if finished is None:
+                same_code(planned)
+                at_once = 1
+                if step in USES_DEVICE:
+                    from longtail.runs.leases import lease, runs_at_once
+
+                    devices = planned["settings"].get("recipe", {}).get("devices", 1)
+                    # Pictures make steps that fill a GPU, and memory that is not there twice.
+                    if step == "stage_one" and devices == 1 and not planned["settings"].get("images"):
+                        at_once = runs_at_once(1 + sum(1 for _ in companions(step, name)))
+                    device.enter_context(lease(count=devices))
+                finished = compute(planned) if at_once == 1 else compute_together(planned, at_once)
+            if finished.name != name:  # the same run under another entry's name
+                finished = store.keep(_copy(finished, step, name), step, name)
+            store.link(finished, folder)
+            shutil.rmtree(store.scratch(step, name), ignore_errors=True)
+        if computed and seconds:
+            _share(step, name, seconds, last=store.record(finished)["seconds"])
+
+
+def _share(step: str, run: str, seconds: float, last: float) -> None:
+    """Compute other wanted runs into the store, as long as one more, taken to be like the last, fits in.
+
+    Never fails: what goes wrong here goes wrong in the run's own job, which says so.
+    """
+    until = time.monotonic() + seconds
+    done, other = 0, "another run"
+    try:
+        for planned in companions(step, run):
+            begun, other = time.monotonic(), planned["run"]
+            if begun + last > until:
+                break
+            with store.locked(step, other, wait=False) as held:
+                if held and find(step, other, planned["identity"]) is None:
+                    compute(planned)
+                    shutil.rmtree(store.scratch(step, other), ignore_errors=True)
+                    last, done = time.monotonic() - begun, done + 1
+    except Exception as error:
+        print(f"{other}: left to its own job ({error})", file=sys.stderr, flush=True)
+    if done:
+        print(f"{run}: {done} more computed beside it, for their jobs to link", file=sys.stderr, flush=True)
+
+
+def _copy(finished: Path, step: str, name: str) -> Path:
+    copy = store.scratch(step, name) / "finished"
+    shutil.rmtree(copy, ignore_errors=True)
+    store.link(finished, copy)
+    return copy
+
+
+def compute(planned: dict[str, Any]) -> Path:
+    """Compute a run that this process has locked; where it stands in the store.
+
+    Raises:
+        UserError: for everything that is the user's to mend.
+    """
+    job = begin(planned)
+    module = module_of(planned["step"])
+    same_code(planned)
+    started = time.monotonic()
+    module.compute(job)
+    return finish(planned, job, time.monotonic() - started)
+
+
+def compute_together(planned: dict[str, Any], at_once: int) -> Path:
+    """Compute a run that this process has locked, and up to at_once - 1 other wanted ones at the same time.
+
+    Those go into the store; one that fails is left to its own job, which says why.
+
+    Raises:
+        UserError: for everything about the run itself that is the user's to mend.
+    """
+    step = planned["step"]
+    with ExitStack() as locks:
+        begun = [(planned, begin(planned))]
+        for other in companions(step, planned["run"]):
+            if len(begun) == at_once:
+                break
+            held = locks.enter_context(store.locked(step, other["run"], wait=False))
+            if held and find(step, other["run"], other["identity"]) is None:
+                with suppress(UserError):
+                    same_code(other)
+                    begun.append((other, begin(other)))
+        module = module_of(step)
+        same_code(planned)
+        started = time.monotonic()
+        errors = module.compute_together([job for _, job in begun])
+        seconds = time.monotonic() - started
+        for (other, job), error in list(zip(begun, errors, strict=True))[1:]:
+            if error is None:
+                with suppress(UserError):
+                    finish(other, job, seconds)
+                    shutil.rmtree(store.scratch(step, other["run"]), ignore_errors=True)
+            else:
+                print(f"{other['run']}: left to its own job ({error})", file=sys.stderr, flush=True)
+        if error := errors[0]:
+            raise error
+        return finish(planned, begun[0][1], seconds)
+
+
+def begin(planned: dict[str, Any]) -> "Job":
+    """What the step is handed: verified inputs and an empty folder.
+
+    Raises:
+        UserError: if an input is damaged or missing.
+    """
+    from longtail.runs.job import Job
+
+    step, name = planned["step"], planned["run"]
+    inputs = {at: locate(at, reference) for at, reference in planned["inputs"].items()}
+    scratch = store.scratch(step, name)
+    outputs = scratch / "outputs"
+    shutil.rmtree(outputs, ignore_errors=True)
+    outputs.mkdir(parents=True)
+    return Job(
+        step=step,
+        run=name,
+        settings=settings_of_step(step, planned["settings"]),
+        inputs=inputs,
+        folder=outputs,
+        scratch=scratch,
+        pictures=pictures_root(inputs["acquire"]) if "acquire" in inputs and step in USES_DEVICE else None,
+    )
+
+
+def finish(planned: dict[str, Any], job: "Job", seconds: float) -> Path:
+    """Record what the step wrote, and keep it; where it stands in the store.
+
+    Raises:
+        UserError: if the code is not the planned code any more.
+    """
+    same_code(planned)
+    store.write_json(job.folder / "run.json", recorded(planned, job, seconds))
+    return store.keep(job.folder, planned["step"], planned["run"])
+
+
+def check(layer: str, plan: str) -> None:
+    """Verify every run of a layer against identity and hashes, those of other settings beside them too.
+
+    DVC takes the layer's folder as one: what nobody plans any more is committed with the rest.
+
+    Raises:
+        UserError: one line a file that is wrong.
+    """
+    listing = read_plan("layers", plan)
+    wrong = []
+    planned = {Path(reference["folder"]): reference["identity"] for reference in listing[layer]}
+    shelves = {folder.parent for folder in planned} if layer != "acquire" else set()
+    beside = [file.parent for shelf in sorted(shelves) for file in sorted(shelf.glob("*/run.json"))]
+    for folder in [*planned, *(folder for folder in beside if folder not in planned)]:
+        try:
+            store.verify(folder, planned.get(folder) or store.record(folder)["identity"])
+        except UserError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise UserError("\n".join(wrong))
+    print(f"{layer}: {len(listing[layer])} verified", file=sys.stderr)

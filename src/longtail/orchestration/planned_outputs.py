@@ -1,0 +1,138 @@
+"""How tables, figures, models and the report are planned."""
+
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longtail.orchestration.plan import Plan
+from longtail.orchestration.published import PlannedCell, Published
+from longtail.publish.tables.check import check
+from longtail.runs.identity import PACKAGE
+from longtail.runs.steps import STEPS
+from longtail.settings.method_blocks import Figure
+from longtail.settings.methods import module_name
+from longtail.settings.params import Params
+from longtail.settings.published import Model, Table
+
+if TYPE_CHECKING:
+    from longtail.orchestration.planner import Planner
+
+
+def plan_table(
+    planner: "Planner", entry: str, table: Table, cells: dict[str, list[PlannedCell]], context: dict[str, Any]
+) -> Published:
+    """A table over the cells of its methods."""
+    check(entry, table)
+    modules = ("longtail.publish.tables.make",)
+    return Published(
+        kind="tables",
+        name=entry,
+        folder=planner.plan.tables_in,
+        settings=table,
+        modules=modules,
+        code=planner.code(modules),
+        cells=_shown(table, cells),
+        reads=("split", "stage_one", "features", "stage_two"),
+        context={
+            **context,
+            "data": _files_digest([*_printed(table), *sorted((PACKAGE / "publish/templates").glob("*"))]),
+        },
+        suffixes=("csv", "md", "tex", "html"),
+    )
+
+
+def _shown(table: Table, cells: dict[str, list[PlannedCell]]) -> tuple[PlannedCell, ...]:
+    return tuple(cell for method in table.methods for cell in cells[method] if table.shows(cell.ratio))
+
+
+def _printed(table: Table) -> list[Path]:
+    return [PACKAGE / "publish/printed" / f"{table.printed}.csv"] if table.printed else []
+
+
+def _files_digest(files: Iterable[Path]) -> str:
+    result = sha256()
+    for file in files:
+        if file.is_file():
+            result.update(file.read_bytes())
+    return result.hexdigest()
+
+
+def plan_figure(
+    planner: "Planner",
+    entry: str,
+    figure: Figure,
+    params: Params,
+    cells: dict[str, list[PlannedCell]],
+    context: dict[str, Any],
+) -> Published:
+    """A figure over the cells of its table's methods."""
+    table = getattr(figure.options, "table", None)
+    modules = ("longtail.publish.figures.drawing", module_name("figures", figure.name))
+    return Published(
+        kind="figures",
+        name=entry,
+        folder=f"{planner.plan.results}/figures",
+        settings=figure,
+        modules=modules,
+        code=planner.code(modules),
+        cells=_shown(params.tables[table], cells) if table else (),
+        reads=getattr(figure.options, "reads", ()),
+        context=context,
+        suffixes=("png", "svg", "pdf"),
+    )
+
+
+def plan_model(
+    planner: "Planner",
+    entry: str,
+    model: Model,
+    params: Params,
+    cells: dict[str, list[PlannedCell]],
+    context: dict[str, Any],
+) -> Published:
+    """A model to take home: of one method, or of a table's best."""
+    if model.table:
+        methods, shown = params.tables[model.table].methods, _shown(params.tables[model.table], cells)
+    else:
+        methods = [str(model.method)]
+        shown = tuple(cells[methods[0]])
+    modules = ("longtail.publish.best_model",)
+    return Published(
+        kind="models",
+        name=entry,
+        folder=f"{planner.plan.results}/models/{entry}",
+        settings=model,
+        modules=modules,
+        code=planner.code(modules),
+        cells=shown,
+        reads=STEPS,
+        context={
+            **context,
+            "among": methods,
+            "card": _files_digest(sorted((PACKAGE / "export" / "templates").glob("*"))),
+        },
+        suffixes=(),
+        names=("model.safetensors", "model.onnx", "model.json", "README.md", "choice.csv"),
+    )
+
+
+def plan_report(planner: "Planner", result: Plan) -> Published:
+    """Snakemake's report of the tables and figures."""
+    shown = (*result.tables.values(), *result.figures.values())
+    return Published(
+        kind="report",
+        name="report",
+        folder=result.results,
+        settings={"source": result.source},
+        modules=("longtail.publish.make",),
+        code="",
+        cells=(),
+        reads=(),
+        context={
+            "captions": _files_digest(sorted(planner.root.glob("workflow/report/*.rst"))),
+            "targets": [item.outputs[0] for item in shown],
+        },
+        suffixes=("html",),
+        built_on=shown,
+    )

@@ -1,0 +1,347 @@
+"""Planning: every run that the tables and figures of settings need."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from longtail.data import catalogue
+from longtail.errors import UserError
+from longtail.orchestration.plan import Plan
+from longtail.orchestration.planned_outputs import plan_figure, plan_model, plan_report, plan_table
+from longtail.orchestration.published import PlannedCell
+from longtail.orchestration.run import Run, identity_of
+from longtail.orchestration.sweeps import expanded
+from longtail.runs.code_identity import adopted, code_digest
+from longtail.runs.digest_cache import remembered_digest
+from longtail.runs.steps import MODULES, STEPS
+from longtail.settings.acquire import AcquireSettings
+from longtail.settings.base import Settings, Texts
+from longtail.settings.classifier import Classifier, FeaturesSettings, StageTwoSettings
+from longtail.settings.data import Pictures, PublishedData
+from longtail.settings.datasets import DATASETS
+from longtail.settings.method_blocks import Method
+from longtail.settings.methods import module_name
+from longtail.settings.params import Params
+from longtail.settings.reading import table_names
+from longtail.settings.recipe import Recipe, StageOneSettings
+from longtail.settings.split import Imbalance, SplitSettings
+from longtail.settings.weight_file import WeightFile
+
+RAW = "data/raw"
+
+
+# what runs on picture files are computed by too
+DECODING = ("longtail.data.picture_loader", "longtail.data.decode")
+
+
+class PlannedPhase(NamedTuple):
+    """A phase of a recipe: the recipe that ends with it, what its runs' names have of it, its modules."""
+
+    recipe: Recipe
+    suffix: str
+    modules: tuple[str, ...]
+
+
+class Planner:
+    """Builds runs so that equal ones are one, and different ones never share a name."""
+
+    def __init__(self, plan: Plan, root: Path, decoding: tuple[str, ...] = ()) -> None:
+        self.plan, self.root, self.decoding = plan, root, decoding
+        self.texts = Texts(hashed=True)
+        self.by_identity: dict[str, Run] = {}
+        self.codes: dict[tuple[str, ...], str] = {}
+        # by the recipe's place in memory, with the recipe, which keeps the place taken
+        self.recipes: dict[int, tuple[Recipe, list[PlannedPhase]]] = {}
+
+    def with_weights(self, params: Params) -> Params:
+        """The settings, with the digest of every file of weights that the runs of a table begin with.
+
+        Raises:
+            UserError: if one is not there, or not what the settings say of it.
+        """
+        shown = {method for table in params.tables.values() for method in table.methods}
+        found = {
+            name: self._with_weights(f"stage_one.{name}.network.pretrained", params.stage_one[name])
+            for name in {params.methods[method].stage_one for method in shown}
+        }
+        if all(recipe is params.stage_one[name] for name, recipe in found.items()):
+            return params
+        recipes = {name: found.get(name, recipe) for name, recipe in params.stage_one.items()}
+        return params.model_copy(update={"stage_one": recipes})
+
+    def _with_weights(self, key: str, recipe: Recipe) -> Recipe:
+        options = recipe.network.options
+        source = getattr(options, "pretrained", None)
+        if not isinstance(source, WeightFile):
+            return recipe
+        file = Path(source.file).expanduser()
+        try:
+            digest = remembered_digest(file)
+        except OSError as error:
+            raise UserError(f"{key}: {file}: {error.strerror}; it should name a file of weights") from None
+        if source.sha256 not in (None, digest):
+            raise UserError(f"{key}: {file}: has SHA-256 {digest}, and sha256 there says {source.sha256}")
+        known = options.model_copy(update={"pretrained": source.model_copy(update={"sha256": digest})})
+        network = recipe.network.model_copy(update={"options": known})
+        return recipe.model_copy(update={"network": network})
+
+    def phases(self, recipe: Recipe) -> list[PlannedPhase]:
+        """The phases of a recipe, made once, though they stand in many runs."""
+        if id(recipe) not in self.recipes:
+            found = []
+            for number, phase in enumerate(recipe.phases):
+                methods = [("networks", recipe.network), *(("observers", item) for item in recipe.observers)]
+                methods += [("losses", phase.loss or recipe.loss), ("samplers", phase.sampler)]
+                methods += [("transforms", transform) for transform in phase.transforms or []]
+                methods += [("exemplars", phase.bank.choice)] if phase.bank else []
+                methods += [("retention", phase.retention)] if phase.retention else []
+                modules = dict.fromkeys(module_name(kind, method.name) for kind, method in methods)
+                suffix = "" if number == len(recipe.then) else f".{phase.name}"
+                step = (MODULES["stage_one"], *self.decoding, *modules)
+                found.append(PlannedPhase(recipe.until(number), suffix, step))
+            self.recipes[id(recipe)] = recipe, found
+        return self.recipes[id(recipe)][1]
+
+    def code(self, modules: tuple[str, ...]) -> str:
+        """The digest of code, computed once for each set of modules."""
+        if modules not in self.codes:
+            self.codes[modules] = adopted(code_digest(modules), self.root)
+        return self.codes[modules]
+
+    def add(
+        self, step: str, label: str, settings: Settings, inputs: tuple[Run, ...], modules: tuple[str, ...]
+    ) -> Run:
+        """The run of these settings; the one that is there already where it is the same."""
+        code = self.code(modules)
+        identity = identity_of(step, settings, inputs, code, self.texts)
+        if identity in self.by_identity:
+            return self.by_identity[identity]
+        name = f"{label}-{identity[:8]}"
+        return self._keep(
+            Run(step, name, settings, inputs, modules, code, identity, self._folder(step, name))
+        )
+
+    def acquire(self, settings: AcquireSettings) -> Run:
+        """A dataset is its published checksums, or what a check found of its files, wherever they lie."""
+        if settings.files is None:
+            identity = DATASETS[settings.dataset].identity
+        else:
+            identity = catalogue.identity(settings.dataset, settings.files)
+        if identity in self.by_identity:
+            return self.by_identity[identity]
+        folder = f"{RAW}/{settings.dataset}"
+        modules = (MODULES["acquire"],)
+        return self._keep(
+            Run("acquire", settings.dataset, settings, (), modules, self.code(modules), identity, folder)
+        )
+
+    def _keep(self, run: Run) -> Run:
+        named = getattr(self.plan, run.step)
+        if run.name in named:
+            raise UserError(f"two different runs would be named {run.name}: rename one of their entries")
+        named[run.name] = self.by_identity[run.identity] = run
+        return run
+
+    def _folder(self, step: str, name: str) -> str:
+        return f"{self.plan.splits}/{name}" if step == "split" else f"{self.plan.results}/{step}/{name}"
+
+
+def settings_name(source: Path) -> str:
+    """Under which name a settings file publishes: "" for params.yaml, which publishes in results/ itself."""
+    return "" if source.name == "params.yaml" else source.stem
+
+
+def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()) -> Plan:
+    """Plan every run that the tables and figures of the settings need.
+
+    Args:
+        params: the settings.
+        source: the file they came from; it decides where results are published.
+        root: the project's folder, which has workflow/adopted.csv.
+    """
+    name = settings_name(Path(source))
+    if name in (*STEPS, "figures", "models", "splits", "sweeps", "report"):
+        raise UserError(f"{source}: its runs would stand in results/{name}, which has another use; rename it")
+    if "report" in params.tables:
+        raise UserError(f"{source}: tables.report: results/report.html is the workflow's report; rename it")
+    results = f"results/{name}" if name else "results"
+    splits = f"{results}/splits" if name else "data/splits"
+    result = Plan(name, results, splits, str(source), params.tables_in or results)
+    planner = Planner(result, root, DECODING if _pictures(params) else ())
+    raw = planner.acquire(_acquired(params))
+    for part in (params, *expanded(params)):
+        _publish(planner, part, raw)
+    if name and params.tables_in:
+        _refuse_tables_of(root / "params.yaml", result)
+    if result.published():
+        result.report["report"] = plan_report(planner, result)
+    return result
+
+
+def _refuse_tables_of(main: Path, result: Plan) -> None:
+    """Refuse a table of another settings file that would stand in the place of one of params.yaml."""
+    taken = table_names(main) & set(result.tables) if main.is_file() else set()
+    if taken:
+        raise UserError(
+            f"{result.source}: tables_in: {result.tables_in}: {', '.join(sorted(taken))} is a table of "
+            f"{main.name} too; rename it, or leave tables_in out to publish in {result.results}/"
+        )
+
+
+def _acquired(params: Params) -> AcquireSettings:
+    data = params.data
+    if isinstance(data, PublishedData):
+        return AcquireSettings(dataset=params.dataset, root=data.root or RAW, download=data.download)
+    return AcquireSettings(dataset=params.dataset, files=data)
+
+
+def _pictures(params: Params) -> Pictures | None:
+    return None if isinstance(params.data, PublishedData) else params.data.images
+
+
+def _publish(planner: Planner, params: Params, raw: Run) -> None:
+    """The tables and figures of settings, and the runs that they need."""
+    params = planner.with_weights(params)
+    known: dict[tuple[Any, ...], Run] = {}
+    cells = {method: list(_cells(planner, params, raw, method, known)) for method in params.methods}
+    context = {
+        "dataset": params.dataset,
+        "groups": params.groups,
+        "validation": params.validation,
+        "recipes": params.stage_one,
+        "methods": params.methods,
+    }
+    for entry, table in params.tables.items():
+        planner.plan.tables[entry] = plan_table(planner, entry, table, cells, context)
+    for entry, figure in params.figures.items():
+        planner.plan.figures[entry] = plan_figure(planner, entry, figure, params, cells, context)
+    for entry, model in params.models.items():
+        planner.plan.models[entry] = plan_model(planner, entry, model, params, cells, context)
+
+
+def _cells(
+    planner: Planner, params: Params, raw: Run, method: str, known: dict[tuple[Any, ...], Run]
+) -> Iterator[PlannedCell]:
+    """The cells of a method at the imbalances at which a table shows it.
+
+    Args:
+        known: what methods of these settings share, by its label; other settings may mean another run by it.
+    """
+    row = params.methods[method]
+    tables = [table for table in params.tables.values() if method in table.methods]
+    recipe, classifier = params.stage_one[row.stage_one], params.stage_two[row.stage_two]
+    modules = (MODULES["stage_two"], module_name("stage_two", classifier.method.name))
+    for imbalance, subset in product(params.imbalance.profiles(), params.subset_seed):
+        ratio = getattr(imbalance, "ratio", None)
+        if not any(table.shows(ratio) for table in tables):
+            continue
+        split = _split(planner, params, raw, imbalance, subset)
+        label = f"{params.dataset}-{imbalance.label}" + f"-subset{subset}" * (subset != 0)
+        for seed in params.seeds:
+            trained = f"{label}-{row.stage_one}-seed{seed}"
+            key: tuple[Any, ...] = (trained,)
+            if key not in known:
+                known[key] = _stage_one(planner, params, split, recipe, seed, f"{label}-{row.stage_one}")
+            stage_one = known[key]
+            key = (trained, classifier.batchnorm, _reads_whole(classifier))
+            if key not in known:
+                known[key] = _features(planner, params, recipe, classifier, split, stage_one, seed)
+            features = known[key]
+            stage_two = planner.add(
+                "stage_two",
+                f"{label}-{row.stage_one}-{row.stage_two}-seed{seed}",
+                StageTwoSettings(method=classifier.method, seed=seed),
+                (features, split),
+                modules,
+            )
+            runs = {run.step: run for run in (raw, split, stage_one, features, stage_two)}
+            yield PlannedCell(method, imbalance.label, ratio, subset, seed, runs)
+
+
+def _split(planner: Planner, params: Params, raw: Run, imbalance: Imbalance, subset: int) -> Run:
+    published = getattr(imbalance, "counts", None)
+    counts = (f"longtail.data:counts/{published}.csv",) if published else ()
+    return planner.add(
+        "split",
+        f"{params.dataset}-{imbalance.label}-{params.validation.source}-subset{subset}",
+        SplitSettings(
+            dataset=params.dataset,
+            imbalance=imbalance,
+            subset_seed=subset,
+            validation=params.validation,
+        ),
+        (raw,),
+        (MODULES["split"], *counts),
+    )
+
+
+def _stage_one(planner: Planner, params: Params, split: Run, recipe: Recipe, seed: int, label: str) -> Run:
+    """The run of a recipe: of its last phase, built on that of the phase before.
+
+    A recipe that ends with an earlier phase is the same run as that phase, under whichever name comes first.
+
+    Args:
+        label: the recipe's name and what comes before it in a run's.
+    """
+    inputs: tuple[Run, ...] = (*split.inputs, split)
+    for phase in planner.phases(recipe):
+        settings = StageOneSettings(
+            dataset=params.dataset,
+            images=_pictures(params),
+            recipe=phase.recipe,
+            seed=seed,
+            precision=params.precision,
+        )
+        name = f"{label}{phase.suffix}-seed{seed}"
+        run = planner.add("stage_one", name, settings, inputs, phase.modules)
+        inputs = (*split.inputs, split, run)
+    return run
+
+
+def _reads_whole(classifier: Classifier) -> bool:
+    return getattr(classifier.method.options, "reads", "") == "whole"
+
+
+def _features(
+    planner: Planner,
+    params: Params,
+    recipe: Recipe,
+    classifier: Classifier,
+    split: Run,
+    stage_one: Run,
+    seed: int,
+) -> Run:
+    """The features that a classifier reads: its settings may say `reads`, "whole" for all training images.
+
+    Such a classifier reads clean features only, so that no view is made for it.
+    """
+    whole = _reads_whole(classifier)
+    label = stage_one.name.removesuffix(f"-{stage_one.identity[:8]}")
+    settings = FeaturesSettings(
+        dataset=params.dataset,
+        images=_pictures(params),
+        views=0 if whole else params.features.views,
+        batchnorm=classifier.batchnorm,
+        whole=whole,
+        network=_architecture(recipe.network),
+        augmentation=recipe.augmentation,
+        batch_size=recipe.batch_size,
+        seed=seed,
+        precision=params.precision,
+    )
+    modules = (
+        MODULES["features"],
+        *planner.decoding,
+        module_name("networks", recipe.network.name),
+    )
+    return planner.add("features", label, settings, (*split.inputs, split, stage_one), modules)
+
+
+def _architecture(network: Method) -> Method:
+    """A network without what it began with: features are made by the weights that stage one has left."""
+    options = network.options
+    if not getattr(options, "pretrained", None):
+        return network
+    none = type(options).model_fields["pretrained"].default
+    return network.model_copy(update={"options": options.model_copy(update={"pretrained": none})})

@@ -1,0 +1,82 @@
+"""`longtail prune`: delete finished runs that no settings file needs, after showing them.
+
+A settings file of the project whose dataset is not on this machine cannot be planned; what it may need, the
+runs of its dataset, stays.
+"""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from yaml import YAMLError
+
+from longtail.errors import UserError
+from longtail.orchestration.planner import plan
+from longtail.runs.steps import STEPS
+from longtail.runs.store import home
+from longtail.settings.params import Params
+from longtail.settings.reading import parse
+
+
+def _is_settings(file: Path) -> bool:
+    """Whether a file beside params.yaml is one of settings, as `longtail init` writes; dvc.yaml is none."""
+    try:
+        data = parse(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError):
+        return False
+    return isinstance(data, dict) and ("dataset" in data or "like" in data)
+
+
+def prune(settings: Sequence[str], yes: bool = False) -> None:
+    """Show every run folder, in results and in the store, that the settings do not need; delete them.
+
+    Raises:
+        UserError: if the answer is not yes, or settings that are named cannot be planned.
+    """
+    plans = [plan(Params.load(source), source) for source in settings]
+    others = [str(file) for file in sorted(Path("workflow/settings").rglob("*.yaml"))]
+    others += [str(file) for file in sorted(Path().glob("*.yaml")) if _is_settings(file)]
+    spared = set()  # datasets
+    for source in dict.fromkeys(others):
+        if source in settings:
+            continue
+        params = Params.load(source)
+        try:
+            plans.append(plan(params, source))
+        except UserError as error:
+            spared.add(params.dataset)
+            line = f"{source}: cannot be planned here, so all runs of {params.dataset} stay ({error})"
+            print(line, file=sys.stderr)
+    needed = {(run.step, run.name) for planned in plans for run in planned.everything()}
+    shelves = {(step, home(Path.cwd()) / kind / step) for step in STEPS for kind in ("store", "unfinished")}
+    for planned in plans:
+        shelves |= {
+            (step, Path(planned.results) / step) for step in STEPS if step not in ("acquire", "split")
+        }
+        shelves.add(("split", Path(planned.splits)))
+    doomed = sorted(
+        folder
+        for step, shelf in shelves
+        if shelf.is_dir()
+        for folder in shelf.iterdir()
+        if folder.is_dir() and (step, folder.name) not in needed and not _is_of(folder.name, spared)
+    )
+    if not doomed:
+        print(f"nothing to prune: every run is needed by {', '.join(planned.source for planned in plans)}")
+        return
+    for folder in doomed:
+        print(f"{_megabytes(folder):10.1f} MB  {folder}")
+    if not yes and input(f"delete these {len(doomed)} folders? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UserError("nothing deleted")
+    for folder in doomed:
+        shutil.rmtree(folder)
+    print(f"{len(doomed)} folders deleted")
+
+
+def _is_of(run: str, datasets: set[str]) -> bool:
+    return any(run == name or run.startswith(f"{name}-") for name in datasets)
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6

@@ -1,0 +1,84 @@
+"""One run of one step, and how it is identified."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quoted
+
+from longtail.runs.identity import composed, hashed
+from longtail.settings.base import Settings, Texts
+from longtail.settings.recipe import StageOneSettings
+
+DECODERS = 8  # cores a device that decode pictures; one decodes about 900 a second (docs/scale.md)
+
+
+MEMORY_MB, PICTURES_MB = 4000, 16_000  # that a run asks a cluster for
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of one step: what it is (identity), what it reads, where it stands."""
+
+    step: str
+    name: str
+    settings: Settings
+    inputs: "tuple[Run, ...]"
+    modules: tuple[str, ...]
+    code: str
+    identity: str
+    folder: str
+
+    @property
+    def record(self) -> str:
+        """The file that is written last."""
+        return f"{self.folder}/run.json"
+
+    @property
+    def devices(self) -> int:
+        """On how many devices it is computed, at most."""
+        settings = self.settings
+        return settings.recipe.devices if isinstance(settings, StageOneSettings) else 1
+
+    @property
+    def cpus(self) -> int:
+        """Cores that keep its devices busy: pictures are decoded on them."""
+        decodes = getattr(self.settings, "images", None) is not None
+        return self.devices * (DECODERS if decodes else 1)
+
+    @property
+    def memory(self) -> int:
+        """Main memory that it asks a cluster for, in MB; a second attempt asks for twice as much."""
+        settings = [self.settings, *(run.settings for run in self.inputs)]
+        large = any(getattr(block, "images", None) is not None for block in settings)
+        return self.devices * (PICTURES_MB if large else MEMORY_MB)
+
+    def planned(self, texts: Texts) -> str:
+        """What the run's command is told, as JSON."""
+        known = {
+            "step": self.step,
+            "run": self.name,
+            "identity": self.identity,
+            "code": self.code,
+            "modules": self.modules,
+            "folder": self.folder,
+            "inputs": {run.step: reference(run) for run in self.inputs},
+        }
+        return composed(
+            {"settings": texts.of(self.settings)} | {key: json.dumps(known[key]) for key in known}
+        )
+
+
+def identity_of(step: str, settings: Settings, inputs: Iterable[Run], code: str, texts: Texts) -> str:
+    """SHA-256 of what a run reads, of what it is built on, and of the code that computes it."""
+    known = {
+        "step": quoted(step),
+        "settings": texts.of(settings),
+        "inputs": composed({run.step: quoted(run.identity) for run in inputs}),
+        "code": quoted(code),
+    }
+    return hashed(composed(known))
+
+
+def reference(run: Run) -> dict[str, str]:
+    """A run as others name it."""
+    return {"run": run.name, "identity": run.identity, "folder": run.folder}

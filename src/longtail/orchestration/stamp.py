@@ -1,0 +1,106 @@
+"""Time stamps of published files by which Snakemake judges rightly.
+
+Beside each stands its identity (NAME.identity.json). While the Snakefile is read, `stamp` makes the time
+stamps tell the truth: later than its inputs where the record is the plan's, the epoch where it is not.
+"""
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from longtail.orchestration.plan import Plan
+from longtail.orchestration.published import Published
+from longtail.runs import store
+from longtail.runs.identity import file_digest
+
+if TYPE_CHECKING:
+    pass
+from longtail.publish.published_record import is_current, read_record
+
+STALE = 1.0  # a second after the epoch: Snakemake takes a time of 0 for no time at all
+
+
+def stamp(plan: Plan) -> None:
+    """Give every published file a time by which Snakemake judges rightly; see the module's docstring.
+
+    A file whose time tells the truth already keeps it, so that a second Snakemake disturbs no first.
+    """
+    _forget_other_data(plan)
+    times: dict[str, float] = {}  # of run records, which many read
+    for item in plan.published():
+        current = is_current(item.record, item.identity, item.outputs)
+        if not current:
+            _clear_edited(item)
+        files = [path for path in map(Path, [*item.outputs, item.record, item.benchmark]) if path.is_file()]
+        for name in item.inputs:
+            if name not in times:
+                times[name] = _time(name)
+        newest = max((times[name] for name in item.inputs), default=0.0)
+        if not current and files:
+            _ask_again(item)
+        for path in files:
+            if not current:
+                _set_time(path, STALE)
+            elif _time(str(path)) <= newest:
+                _set_time(path, newest + 0.01)
+
+
+def _forget_other_data(plan: Plan) -> None:
+    """Let a dataset of picture files be acquired anew where its files are not those of the plan any more.
+
+    Its folder has the dataset's name alone, so that dvc.yaml can name it.
+    """
+    for run in plan.acquire.values():
+        found = read_record(run.record)
+        if found.get("identity") not in (None, run.identity):
+            # Nothing else goes: the pictures themselves may lie there.
+            for name in ("run.json", *found.get("outputs", {})):
+                if Path(name).name == name:
+                    (Path(run.folder) / name).unlink(missing_ok=True)
+
+
+def _ask_again(item: Published) -> None:
+    """Write what the command is told anew, with a field that nothing reads.
+
+    Snakemake forgives every input whose checksum it saw when it last ran the job, though another table
+    may have been put in place of that job's since (by git or DVC).
+    """
+    told = {**item.planned, "identity": item.identity, "asked": time.time_ns()}
+    store.write_json(Path(item.inputs[0]), told, indent=None)
+
+
+def _time(path: str) -> float:
+    """Of a file; 0 where there is none."""
+    try:
+        return os.stat(path).st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _clear_edited(item: Published) -> None:
+    """Where the record is the plan's but a file was edited or deleted, no input is new: make room for all.
+
+    An edited file is kept beside its place.
+    """
+    found = read_record(item.record)
+    if found.get("identity") != item.identity:
+        return
+    for path in map(Path, item.outputs):
+        if path.is_file() and file_digest(path) == found.get("outputs", {}).get(path.name):
+            path.unlink()
+        elif path.is_file():
+            edited = path.with_name(f"{path.name}.edited")
+            path.replace(edited)
+            print(f"{path}: was edited by hand; kept as {edited}, made anew", file=sys.stderr)
+    Path(item.record).unlink()
+
+
+def _set_time(path: Path, when: float) -> None:
+    if path.is_symlink() or path.stat().st_nlink > 1:  # a link into DVC's cache, whose times are its own
+        copy = path.with_name(f".{path.name}.{os.getpid()}")
+        shutil.copyfile(path, copy)
+        copy.replace(path)
+    os.utime(path, (when, when))

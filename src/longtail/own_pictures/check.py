@@ -1,0 +1,113 @@
+"""`longtail check-data`: read every picture of a dataset of files once, and say what is wrong with it.
+
+Writes data/checked/DATASET/manifest.csv, which every later step builds on, report.md, report.csv and
+report.png. Files whose size and time have not moved since the last check are not read again.
+"""
+
+import os
+import time
+from collections import Counter
+
+from longtail.data import file_changes, manifest
+from longtail.data.catalogue import files, root_of, troubles, unusable
+from longtail.data.lists import named, some
+from longtail.errors import UserError
+from longtail.own_pictures import figure, report
+from longtail.own_pictures.checked import Checked
+from longtail.own_pictures.inspection import inspect_all
+from longtail.own_pictures.problems import KINDS, Demands, find
+from longtail.runs.progress import Progress
+from longtail.settings.data import ListData, PublishedData
+from longtail.settings.params import Params
+
+
+def check_data(file: str) -> None:
+    """Check the dataset of a settings file and write what was found.
+
+    Raises:
+        UserError: if the dataset is a published one, a folder or list is not there, or, after all is
+            written, files cannot be used and `data.broken` is `stop`.
+    """
+    params = Params.load(file)
+    if isinstance(params.data, PublishedData):
+        raise UserError(
+            f"{file}: {params.dataset} is a published dataset, whose checksums `acquire` verifies; "
+            "check-data is for data.kind: folder, list or csv"
+        )
+    demands = Demands(
+        params.data, params.validation, params.groups, natural=params.imbalance.profile == "natural"
+    )
+    checked = check(params.dataset, demands)
+    write(checked)
+    print(summary(checked))
+    if checked.broken and params.data.broken == "stop":
+        raise UserError(unusable(params.dataset, checked.broken))
+
+
+def check(dataset: str, demands: Demands) -> Checked:
+    """Read what is new, and find what there is to say; writes the manifest.
+
+    Raises:
+        UserError: if a folder, list or table is not there or cannot be read, or there is no picture at all.
+    """
+    started = time.monotonic()
+    data = demands.data
+    root = root_of(data)
+    if not (found := files(data)):
+        raise UserError(
+            f"{root}: holds no picture that data names; data.root and data.kind say where to look"
+        )
+    try:
+        before = manifest.read(dataset) or []
+    except UserError:  # damaged: read all again
+        before = []
+    entries = {entry.path: entry for entry in file_changes.unmoved(dataset, root, before, found)}
+    missing = sorted(found.keys() - entries.keys())
+    with Progress(f"checking {dataset}", len(missing), "file") as progress:
+        try:
+            for number, (entry, stat) in enumerate(inspect_all(os.path.realpath(root), missing), 1):
+                entries[entry.path], found[entry.path] = entry, stat
+                progress.to(number)
+        except KeyboardInterrupt:  # what was read need not be read again; the rest stays as it was known
+            known = {entry.path: entry for entry in before if entry.path in found}
+            manifest.write(dataset, (known | entries).values())
+            file_changes.write_stats(dataset, root, entries.values(), found)
+            raise
+    manifest.write(dataset, entries.values())
+    file_changes.write_stats(dataset, root, entries.values(), found)
+    listed = sorted(entries.values(), key=manifest.BY_PATH)
+    parts = named(data, listed)
+    used = {path for rows in parts.values() for path, _ in rows}
+    broken = {path: why for path, why in sorted(troubles(listed, data).items()) if path in used}
+    findings = find(demands, listed, parts, broken, root)
+    return Checked(
+        dataset, demands, listed, parts, broken, findings, len(missing), time.monotonic() - started
+    )
+
+
+def write(checked: Checked) -> None:
+    """Write report.md, report.csv and report.png beside the manifest."""
+    folder = manifest.file_of(checked.dataset).parent
+    report.write(checked, folder)
+    figure.write(checked, folder / "report.png")
+
+
+def summary(checked: Checked) -> str:
+    """What a terminal is told: a line of totals, a line a kind of finding, where to read on."""
+    folder = manifest.file_of(checked.dataset).parent
+    classes = {name for _, name in checked.parts["train"]}
+    totals = ", ".join(f"{part} {len(rows):,}" for part, rows in checked.parts.items())
+    reused = len(checked.entries) - checked.read
+    lines = [
+        f"{checked.dataset}: {some(sum(map(len, checked.parts.values())), 'picture')} ({totals}) of "
+        f"{some(len(classes), 'class')}; {some(checked.read, 'file')} read"
+        + (f", {reused:,} unchanged since the last check" if reused else "")
+        + f", {checked.seconds:.1f} s"
+    ]
+    counts = Counter(one.kind for one in checked.findings)
+    lines += [f"  {counts[kind]:>7,}  {what}" for kind, (what, _) in KINDS.items() if counts[kind]]
+    if not counts:
+        lines.append("  nothing to complain of")
+    if isinstance(checked.demands.data, ListData):
+        lines.append(f"  the lists are checked against the pictures of {checked.demands.data.root}")
+    return "\n".join([*lines, f"report: {folder / 'report.md'}; picture: {folder / 'report.png'}"])

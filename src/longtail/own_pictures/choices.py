@@ -1,0 +1,143 @@
+"""What `longtail init` chooses: groups, a network, its schedule, images held out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from longtail.groups import group
+from longtail.own_pictures import time_estimate
+from longtail.own_pictures.time_estimate import Machine
+from longtail.settings.data import HeldOut
+from longtail.settings.published import Groups
+
+# Networks and sizes in pixels, the best first: the first that can be trained for long enough is taken.
+LADDERS = {
+    False: [("resnet18", 128), ("resnet18", 112), ("resnet10", 112), ("resnet10", 96), ("resnet10", 64)],
+    True: [("resnet50", 224), ("resnet18", 224), ("resnet18", 160), ("resnet10", 128)],
+}
+
+
+LONG_ENOUGH = {False: 60, True: 90}  # epochs, without and with a GPU
+
+
+MOST, LEAST = 200, 5  # epochs
+
+
+LONG = 100  # epochs from which more augmentation helps, and three seeds tell more than more epochs
+
+
+RECIPES = 2  # of stage one in the template
+
+
+CLASSIFIERS = 6  # of stage two
+
+
+HELD_OUT = 50  # test images of a class at most, where all classes give the same number
+
+
+STEPS_AN_EPOCH = 50  # that the batch size leaves, or the network moves too seldom
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How stage one is trained, and how long all takes.
+
+    Attributes:
+        architecture, size: of the network and its pictures.
+        epochs: of each run.
+        views: augmented views an image.
+        seeds: that are run.
+        seconds: of everything.
+        epoch: seconds of one epoch of one run.
+    """
+
+    architecture: str
+    size: int
+    epochs: int
+    views: int
+    seeds: int
+    seconds: float
+    epoch: float
+
+
+def choose_held_out(smallest: int) -> HeldOut:
+    """The same number of each class where the smallest class has that many to give, a third of it."""
+    if smallest >= 6:
+        return HeldOut(per_class=min(HELD_OUT, smallest // 3))
+    return HeldOut(share=0.2)
+
+
+def choose_groups(sizes: Sequence[int]) -> tuple[Groups, str]:
+    """The literature's borders of many, medium and few where they part these classes, else thirds by size.
+
+    Args:
+        sizes: training pictures of each class.
+    """
+    usual = Groups()
+    counts = Counter(group(size) for size in sizes)
+    enough = max(2, len(sizes) / 10)
+    if all(counts[name] >= enough for name in ("many", "medium", "few")):
+        return usual, "the literature's borders"
+    ordered = sorted(sizes)
+    few_below = ordered[len(ordered) // 3]
+    many_above = max(few_below - 1, ordered[-(len(ordered) // 3) - 1] if len(ordered) >= 3 else few_below - 1)
+    return Groups(many_above=many_above, few_below=few_below), (
+        "thirds of the classes by size; the usual 100 and 20 would leave "
+        f"{counts['many']}, {counts['medium']} and {counts['few']} classes in many, medium and few"
+    )
+
+
+def choose_schedule(machine: Machine, pictures: int, others: int, side: float, minutes: float) -> Schedule:
+    """The best network and size of the ladder that can be trained long enough in the time there is.
+
+    Args:
+        machine: as measured.
+        pictures: to train on.
+        others: validation and test images.
+        side: median of the pictures' shorter sides in pixels; nothing is enlarged beyond it.
+        minutes: for everything, on this machine.
+    """
+    views = 10 if machine.gpu else 4
+    best: Schedule | None = None
+    for architecture, wanted in LADDERS[machine.gpu]:
+        size = max(32, min(wanted, int(side) // 16 * 16))
+        for seeds in (3, 1):
+            found = _schedule(machine, architecture, size, pictures, others, views, seeds, minutes)
+            if found.epochs >= (LONG if seeds == 3 else LONG_ENOUGH[machine.gpu]):
+                return found
+            best = found
+    assert best is not None
+    return best
+
+
+def _schedule(
+    machine: Machine,
+    architecture: str,
+    size: int,
+    pictures: int,
+    others: int,
+    views: int,
+    seeds: int,
+    minutes: float,
+) -> Schedule:
+    """As many epochs as fit, of one network; at least a few, though they take longer."""
+    rounds = machine.rounds(RECIPES * seeds)
+    epoch = machine.epoch(architecture, size, pictures)
+    features = machine.passing(architecture, size, pictures * (views + 1) + others)
+    evaluation = 10 * machine.passing(architecture, size, others)  # ten times during a training
+    jobs = (2 + (2 * RECIPES + CLASSIFIERS) * seeds) * time_estimate.START
+    fixed = (
+        rounds * (features + evaluation)
+        + jobs
+        + machine.rounds(CLASSIFIERS * seeds) * time_estimate.STAGE_TWO
+    )
+    epochs = max(LEAST, min(MOST, int((60 * minutes - fixed) / (rounds * epoch))))
+    return Schedule(architecture, size, epochs, views, seeds, fixed + rounds * epochs * epoch, epoch)
+
+
+def choose_batch_size(pictures: int, gpu: bool) -> int:
+    """A power of two that leaves some fifty steps an epoch, from 16 to 64 on a CPU and to 256 on a GPU."""
+    size = 16
+    while size * 2 <= min(256 if gpu else 64, pictures / STEPS_AN_EPOCH):
+        size *= 2
+    return max(2, min(size, pictures // 2))

@@ -1,0 +1,80 @@
+"""Accuracy of every method of a table on all, many, medium and few-shot classes, with its spread."""
+
+from typing import ClassVar
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from longtail.groups import GROUPS
+from longtail.metrics import group_accuracy
+from longtail.publish.figures.drawing import GROUP_COLOURS, INK, at_ratio, by_method, heading
+from longtail.publish.job import Cell, PublishedJob
+from longtail.settings.base import Settings as BaseSettings
+
+MARKS = {"many": "s", "medium": "o", "few": "^", "all": "D"}
+
+
+class Settings(BaseSettings):
+    """Whose methods are drawn."""
+
+    table: str = "table2"
+    ratio: float | None = None  # null: 100 if it is there, else the first
+    reads: ClassVar[tuple[str, ...]] = ("stage_two", "split")
+
+
+def draw(job: PublishedJob) -> Figure:
+    """A line a method, first row of the table on top; a mark a group, bars ± standard deviation over runs."""
+    cells = at_ratio(job, job.settings.ratio)
+    methods = by_method(cells)
+    groups = [name for name in (*GROUPS, "all") if _accuracies(job, cells[:1], name)]
+    figure = Figure(figsize=(6.6, 1.5 + 0.36 * len(methods)))
+    axis = figure.add_subplot()
+    for place, runs in enumerate(methods.values()):
+        means = {}
+        for name in groups:
+            found = _accuracies(job, runs, name)
+            means[name] = np.mean(found)
+            axis.errorbar(
+                means[name],
+                -place,
+                xerr=np.std(found, ddof=1) if len(found) > 1 else None,
+                color=GROUP_COLOURS.get(name, INK),
+                marker=MARKS[name],
+                markersize=7 if name == "all" else 6,
+                markerfacecolor="white" if name == "all" else None,
+                linestyle="none",
+                capsize=2.5,
+                elinewidth=1.2,
+                label=_label(job, name) if place == 0 else None,
+                zorder=3,
+            )
+        axis.plot([min(means.values()), max(means.values())], [-place, -place], color="#b5b5b5", linewidth=1)
+    axis.set_yticks([-place for place in range(len(methods))], list(methods))
+    axis.set_ylim(0.6 - len(methods), 0.6)
+    axis.grid(False, axis="y")
+    axis.set_xlim(left=min(0.0, axis.get_xlim()[0]))
+    axis.set_xlabel("test accuracy (%)")
+    axis.set_ylabel("method")
+    bars = "; bars: ± standard deviation" if len(cells) > len(methods) else ""
+    axis.set_title(heading(job, cells) + bars)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def _label(job: PublishedJob, name: str) -> str:
+    return {**job.group_words(), "all": "all test images"}[name]
+
+
+def _accuracies(job: PublishedJob, cells: list[Cell], name: str) -> list[float]:
+    """Of a group in percent, a value a run; empty where no class is in it."""
+    found = []
+    for cell in cells:
+        measured = cell.metrics()["test"]
+        accuracy = measured["accuracy"]
+        if name != "all":
+            limits = {"many_above": job.groups.many_above, "few_below": job.groups.few_below}
+            counts = cell.class_counts()
+            accuracy = group_accuracy(measured["per_class"], measured["per_class_n"], counts, **limits)[name]
+        if accuracy is not None:
+            found.append(100 * accuracy)
+    return found

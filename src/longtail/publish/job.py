@@ -1,0 +1,174 @@
+"""What a table or a figure is handed when it is made: its settings and the finished runs that it reads."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longtail.data.held_out import validation_words
+from longtail.groups import group, group_words
+from longtail.runs.lookup import locate
+from longtail.runs.store import record
+from longtail.settings.published import Groups
+from longtail.settings.recipe import Recipe
+from longtail.settings.split import Validation
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method at one imbalance with one subset and one seed.
+
+    Attributes:
+        method: an entry of `methods`.
+        imbalance: as in the names of runs, e.g. exp100.
+        ratio: largest class / smallest class; None where the profile has no such setting.
+        subset_seed: which images the imbalance left.
+        seed: of training.
+        runs: finished and verified folders by step.
+        info: run.json of each, by step.
+    """
+
+    method: str
+    imbalance: str
+    ratio: float | None
+    subset_seed: int
+    seed: int
+    runs: dict[str, Path]
+    info: dict[str, dict[str, Any]]
+
+    @property
+    def imbalance_words(self) -> str:
+        """The imbalance as tables and figures say it: `ratio 100`, or the profile's label."""
+        return self.imbalance if self.ratio is None else f"ratio {self.ratio:g}"
+
+    def class_counts(self) -> list[int]:
+        """Training images of each class, in label order."""
+        return [int(line["train"]) for line in self.lines("split", "counts.csv")]
+
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json of stage two."""
+        return dict(json.loads((self.runs["stage_two"] / "metrics.json").read_text("utf-8")))
+
+    def rich(self) -> list[float]:
+        """Share of right test images of data-rich classes, told apart among themselves, after each phase.
+
+        Empty where stage one has no phase that is about some of the classes.
+        """
+        found = json.loads((self.runs["stage_one"] / "metrics.json").read_text("utf-8")).get("rich", {})
+        return [parts["test"] for parts in found.values()]
+
+    def validation(self) -> float | None:
+        """Stage two's mean accuracy of the classes on validation images, a share; None without any."""
+        found = self.metrics().get("validation", {}).get("selection_accuracy")
+        return None if found is None else float(found)
+
+    def predictions(self) -> "dict[str, npt.NDArray[Any]]":
+        """predictions.safetensors of stage two: logits, labels and sample numbers of the test images.
+
+        Mapped: with 8,142 classes the logits are 0.8 GB a run.
+        """
+        from longtail.features.file import mapped  # imports torch
+
+        found = mapped(self.runs["stage_two"] / "predictions.safetensors")
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+    def lines(self, step: str, name: str) -> list[dict[str, str]]:
+        """A CSV file of a run, one dict a line."""
+        with (self.runs[step] / name).open(newline="", encoding="utf-8") as lines:
+            return list(csv.DictReader(lines))
+
+    def fact(self, step: str, key: str) -> str:
+        """What a run's step recorded of itself (`device`, `precision`); "unknown" where it did not."""
+        return str(self.info[step].get("facts", {}).get(key, "unknown"))
+
+    def package(self, step: str, name: str) -> str:
+        """Version of a package with which a run was computed."""
+        return str(self.info[step].get("packages", {}).get(name) or "unknown")
+
+
+@dataclass(frozen=True)
+class PublishedJob:
+    """One table or figure.
+
+    Attributes:
+        name: what the files are called.
+        kind: "table", or the figure's module in `longtail.publish.figures`.
+        settings: `longtail.settings.published.Table`, or the figure's own Settings.
+        groups: where many ends and few begins.
+        validation: by which images anything was selected, in words.
+        cells: methods in the order of the table, within each the imbalances, the subsets, the seeds.
+        recipes: entries of `stage_one`.
+        methods: entries of `methods`: {"stage_one": RECIPE, "stage_two": CLASSIFIER}.
+        folder: where the files are written.
+    """
+
+    name: str
+    kind: str
+    settings: Any
+    dataset: str
+    groups: Groups
+    validation: str
+    cells: list[Cell]
+    recipes: dict[str, Recipe]
+    methods: dict[str, dict[str, str]]
+    folder: Path
+
+    def group(self, count: int) -> str:
+        """Group of a class by its training images: many, medium or few."""
+        return group(count, self.groups.many_above, self.groups.few_below)
+
+    def group_words(self) -> dict[str, str]:
+        """The groups as a reader is told them, e.g. `many (> 100)`."""
+        return group_words(self.groups.many_above, self.groups.few_below)
+
+
+def cells_of(planned: dict[str, Any]) -> list[Cell]:
+    """The cells that something published reads, with the verified folders and records of their runs.
+
+    Raises:
+        UserError: if a run is damaged or missing.
+    """
+    folders = {
+        step: {name: locate(step, {"run": name, **run}) for name, run in runs.items()}
+        for step, runs in planned["runs"].items()
+    }
+    records = {step: {name: record(path) for name, path in found.items()} for step, found in folders.items()}
+    return [
+        Cell(
+            method=cell["method"],
+            imbalance=cell["imbalance"],
+            ratio=cell["ratio"],
+            subset_seed=cell["subset_seed"],
+            seed=cell["seed"],
+            runs={step: folders[step][name] for step, name in cell["runs"].items()},
+            info={step: records[step][name] for step, name in cell["runs"].items()},
+        )
+        for cell in planned["cells"]
+    ]
+
+
+def job_of(planned: dict[str, Any], settings: Any, folder: Path) -> PublishedJob:
+    """What is handed to a table or a figure, of what the plan says of it.
+
+    Args:
+        planned: the plan's JSON.
+        settings: of the table or figure, read.
+        folder: where the files are to be written.
+    """
+    context = planned["context"]
+    return PublishedJob(
+        name=planned["name"],
+        kind=planned["settings"].get("name", "table"),
+        settings=settings,
+        dataset=context["dataset"],
+        groups=Groups.model_validate(context["groups"]),
+        validation=validation_words(Validation.model_validate(context["validation"])),
+        cells=cells_of(planned),
+        recipes={name: Recipe.model_validate(recipe) for name, recipe in context["recipes"].items()},
+        methods=context["methods"],
+        folder=folder,
+    )

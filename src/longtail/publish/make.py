@@ -1,0 +1,83 @@
+"""Make one table, figure, model or report as planned, and record what it is."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from longtail.errors import UserError
+from longtail.publish.job import cells_of, job_of
+from longtail.publish.published_record import is_current
+from longtail.runs import store
+from longtail.runs.identity import file_digest
+from longtail.runs.record import same_code
+from longtail.settings.methods import settings_of
+from longtail.settings.published import Groups, Table
+
+
+def execute(kind: str, name: str, identity: str) -> None:
+    """Make one table, figure, model or report as planned, and record what it is.
+
+    Raises:
+        UserError: if a run that it reads is missing or damaged, or the code is not the planned code.
+    """
+    planned = store.read_plan(kind, f"{name}-{identity}")
+    same_code(planned)
+    outputs = [Path(output) for output in planned["outputs"]]
+    target = outputs[0].parent
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target, prefix=f".{outputs[0].stem}.") as temporary:
+        folder = Path(temporary)
+        MAKERS[kind](planned, folder)
+        same_code(planned)
+        hashes = {output.name: file_digest(folder / output.name) for output in outputs}
+        record = target / f"{outputs[0].stem}.identity.json"
+        record.unlink(missing_ok=True)
+        for output in outputs:
+            (folder / output.name).replace(output)
+    store.write_json(record, {"identity": planned["identity"], "outputs": hashes})
+
+
+def _table(planned: dict[str, Any], folder: Path) -> None:
+    from longtail.publish.tables import make
+
+    make.compute(job_of(planned, Table.model_validate(planned["settings"]), folder))
+
+
+def _figure(planned: dict[str, Any], folder: Path) -> None:
+    from longtail.publish.figures import drawing
+
+    options = {key: value for key, value in planned["settings"].items() if key != "name"}
+    settings = settings_of("figures", planned["settings"]["name"]).model_validate(options)
+    drawing.compute(job_of(planned, settings, folder))
+
+
+def _model(planned: dict[str, Any], folder: Path) -> None:
+    from longtail.publish import best_model
+
+    context = planned["context"]
+    groups = Groups.model_validate(context["groups"])
+    best_model.compute(planned["name"], context["among"], cells_of(planned), folder, groups)
+
+
+def _report(planned: dict[str, Any], folder: Path) -> None:
+    """`snakemake --report`: the figures and tables with captions, and the code of every rule, in one page."""
+    output = folder / Path(planned["outputs"][0]).name
+    _check_inputs(planned)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--nolock", "--quiet"]
+    command += ["--config", f"params={planned['settings']['source']}", "--report", str(output)]
+    done = subprocess.run(
+        [*command, "--", *planned["context"]["targets"]], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0 or not output.is_file():
+        raise UserError(f"snakemake --report failed: {' '.join(done.stderr.split())[-2000:]}")
+    _check_inputs(planned)
+
+
+def _check_inputs(planned: dict[str, Any]) -> None:
+    if wrong := [item["outputs"][0] for item in planned["built_on"] if not is_current(**item)]:
+        raise UserError(f"{', '.join(wrong)}: changed since this was planned; type the command again")
+
+
+MAKERS = {"tables": _table, "figures": _figure, "models": _model, "report": _report}

@@ -1,0 +1,1 @@
+"""The numbers that papers print: one CSV file a table, read by `numbers`."""

@@ -1,0 +1,51 @@
+"""Texts of tables."""
+
+from typing import TYPE_CHECKING
+
+from longtail.settings.phases import phases
+from longtail.settings.recipe import Recipe
+
+if TYPE_CHECKING:
+    pass
+from longtail.publish.tables.rows import Seeds, TableRow
+
+NOT_APPLICABLE = "n/a"
+
+
+def length(recipe: Recipe) -> str:
+    """How long stage one trains, e.g. `200 epochs`; phases one after another as `200 epochs + 30 epochs`."""
+    return " + ".join(phase.schedule.words for phase in phases(recipe))
+
+
+def augmentation(recipe: Recipe) -> str:
+    """What happens to a training image, e.g. `crop 4 + flip + AutoAugment + Cutout 16`."""
+    settings = recipe.augmentation
+    steps = {
+        "resized crop": settings.resized_crop is not None,
+        f"crop {settings.crop}": settings.crop,
+        "flip": settings.flip,
+        "colour jitter": settings.jitter is not None,
+        "RandAugment": settings.randaugment is not None,
+        "AutoAugment": settings.autoaugment != "none",
+        f"Cutout {settings.cutout}": settings.cutout,
+        **{transform.name: True for phase in phases(recipe) for transform in phase.transforms or []},
+    }
+    return " + ".join(step for step, on in steps.items() if on) or "none"
+
+
+def selection(line: TableRow, validation: str) -> str:
+    """By which images something was selected, and what; none where nothing was."""
+    if not line.built:
+        return ""
+    chosen = list(dict.fromkeys(ours.selected for ours in line.built if ours.selected))
+    return f"{validation}: {', '.join(chosen)}" if chosen else "none"
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    """A number as a table prints it, without -0; "" for none."""
+    return "" if value is None else f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
+def mean(seeds: Seeds | None, decimals: int = 2) -> str:
+    """The mean, or that there is nothing to have one of."""
+    return NOT_APPLICABLE if seeds is None else number(seeds.mean, decimals)

@@ -1,0 +1,194 @@
+"""Find finished runs by name or by identity, wherever they stand: results/, results/NAME/, the store."""
+
+import csv
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from longtail.errors import UserError
+from longtail.runs import store
+
+SHOWN = 12  # candidates that an error names
+PLACES = {
+    "acquire": ("data/raw/*",),
+    "split": ("data/splits/*", "data/splits/*/*", "results/*/splits/*"),
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run of stage two with all that it is built on.
+
+    Attributes:
+        name: of the run of stage two.
+        folders: verified folders by step: stage_two, features, stage_one, split, acquire.
+        records: run.json of each.
+    """
+
+    name: str
+    folders: dict[str, Path]
+    records: dict[str, dict[str, Any]]
+
+    def counts(self) -> list[dict[str, str]]:
+        """counts.csv of the split: label, name, train, validation and test of each class."""
+        with (self.folders["split"] / "counts.csv").open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json of the run of stage two."""
+        return dict(json.loads((self.folders["stage_two"] / "metrics.json").read_text("utf-8")))
+
+
+def find(step: str, run: str, identity: str) -> Path | None:
+    """A finished, undamaged run of this identity in the store, under any label; None if there is none."""
+    shelf = store.stored(step, run).parent
+    for folder in chain([shelf / run], shelf.glob(f"[!.]*-{identity[:8]}")):
+        if not (folder / "run.json").is_file():
+            continue
+        try:
+            if store.record(folder)["identity"] != identity:
+                continue  # another run whose hash begins with the same digits
+            store.verify(folder, identity)
+        except UserError as error:  # edited through a hard link: of no use, but not ours to delete
+            aside = folder.with_name(f".damaged-{folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            print(f"{error} (the stored copy; set aside as {aside})", file=sys.stderr, flush=True)
+            continue
+        return folder
+    return None
+
+
+def locate(step: str, reference: dict[str, str]) -> Path:
+    """The verified folder of a finished run: its results folder, else its place in the store.
+
+    Raises:
+        UserError: if it is damaged or nowhere.
+    """
+    folder = Path(reference["folder"])
+    if (folder / "run.json").is_file():
+        store.verify(folder, reference["identity"])
+        return folder
+    if found := find(step, reference["run"], reference["identity"]):
+        return found
+    raise UserError(f"{folder}: not there; `snakemake {folder}/run.json` makes it")
+
+
+def pictures_root(raw: Path) -> Path | None:
+    """The folder of a dataset's picture files on this machine: as planned last, else as they were found.
+
+    Args:
+        raw: the finished run of acquisition.
+
+    Returns:
+        None where the dataset's images are in the run itself.
+
+    Raises:
+        UserError: if the folder is not there.
+    """
+    found = store.record(raw)
+    if (store.PLANNED / "acquire" / f"{raw.name}.json").is_file():
+        planned = store.read_plan("acquire", raw.name)
+        # another settings file may have another dataset of this name
+        found = planned if planned["identity"] == found["identity"] else found
+    if (files := found["settings"].get("files")) is None:
+        return None
+    root = Path(files["root"]).expanduser()
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: the pictures of {raw.name} are not there; set data.root to where they are now"
+        )
+    return root
+
+
+def _places(step: str) -> tuple[str, ...]:
+    return PLACES.get(step, (f"results/{step}/*", f"results/*/{step}/*"))
+
+
+def _standing(step: str) -> list[Path]:
+    """Folders of finished runs, results first, the store behind them."""
+    found = [folder for place in _places(step) for folder in sorted(Path().glob(place))]
+    found += sorted(store.stored(step, "-").parent.glob("[!.]*"))
+    return [folder for folder in found if (folder / "run.json").is_file()]
+
+
+def named(given: str) -> Finished:
+    """The finished run of stage two of a name, or of a beginning that only one has.
+
+    Args:
+        given: name, beginning of a name, or the run's folder.
+
+    Raises:
+        UserError: if there is none or more than one, or something it is built on is damaged or missing.
+    """
+    wanted = Path(given).name
+    folders: dict[str, Path] = {}
+    for folder in _standing("stage_two"):
+        folders.setdefault(folder.name, folder)
+    fitting = sorted(name for name in folders if name.startswith(wanted)) if wanted else []
+    if wanted in folders:
+        fitting = [wanted]
+    if len(fitting) != 1:
+        raise UserError(_choose(given, fitting, sorted(folders)))
+    return complete(folders[fitting[0]])
+
+
+def _choose(given: str, fitting: list[str], there: list[str]) -> str:
+    if fitting:
+        return f"{given}: {len(fitting)} finished runs begin so: {_some(fitting)}; name one of them"
+    if there:
+        return f"{given}: no finished run of stage two begins so; there are {_some(there)}"
+    return f"{given}: no run of stage two is finished here; `make demo` or `snakemake` makes some"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def complete(folder: Path) -> Finished:
+    """The finished run of stage two in a folder, with all that it is built on.
+
+    Raises:
+        UserError: if it, or something it is built on, is damaged or missing.
+    """
+    records = {"stage_two": store.verify(folder, store.record(folder)["identity"])}
+    folders = {"stage_two": folder}
+    for step, built_on in (
+        ("features", "stage_two"),
+        ("split", "features"),
+        ("stage_one", "features"),
+        ("acquire", "features"),
+    ):
+        identity = records[built_on].get("inputs", {}).get(step)
+        if not isinstance(identity, str):
+            raise UserError(f"{folders[built_on] / 'run.json'}: does not say which {step} it is built on")
+        folders[step] = _identified(step, identity, records)
+        records[step] = store.verify(folders[step], identity)
+    if records["stage_two"]["inputs"].get("split") != records["split"]["identity"]:
+        raise UserError(f"{folder / 'run.json'}: its features are of another split")
+    return Finished(folder.name, folders, records)
+
+
+def _identified(step: str, identity: str, records: dict[str, dict[str, Any]]) -> Path:
+    """Where a run of an identity stands, undamaged in one place at least."""
+    damaged = ""
+    for folder in _standing(step):
+        if step != "acquire" and not folder.name.endswith(f"-{identity[:8]}"):
+            continue
+        try:
+            if store.record(folder)["identity"] == identity:
+                store.verify(folder, identity)
+                return folder
+        except UserError as error:
+            damaged = damaged or str(error)
+    if damaged:
+        raise UserError(damaged)
+    raise UserError(
+        f"{records['stage_two']['run']}: the {step} run that it is built on ({identity[:8]}) is not here; "
+        f"`dvc pull` or the command that made the table brings it back"
+    )

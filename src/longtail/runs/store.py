@@ -1,0 +1,177 @@
+"""Finished runs: written once, verified at every reading, kept where no tool deletes them.
+
+A finished run stands twice, by hard link: in its results folder, and in `.longtail/store/STEP/RUN` of
+the repository's main work tree. Snakemake, DVC and git may remove the first; the second gives it back.
+"""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from longtail.errors import UserError
+from longtail.runs.identity import file_digest
+
+PLANNED = Path(".longtail/plan")  # what commands are told, of this work tree
+
+
+@cache
+def home(here: Path) -> Path:
+    """`.longtail` of the main work tree: other work trees and DVC's temporary copies share its store."""
+    git = ["git", "-C", str(here), "rev-parse", "--path-format=absolute", "--git-common-dir"]
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        top = Path(found).parent
+    except (OSError, subprocess.CalledProcessError):
+        top = here.resolve()
+    for parent in top.parents:  # `dvc exp run --temp` works in a repository of its own, under .dvc/tmp
+        if (parent / ".dvc" / "tmp") in top.parents:
+            top = parent
+    return top / ".longtail"
+
+
+def stored(step: str, run: str) -> Path:
+    """Where a finished run is kept."""
+    return home(Path.cwd()) / "store" / step / run
+
+
+def scratch(step: str, run: str) -> Path:
+    """Where an unfinished run keeps its checkpoints and its outputs."""
+    return home(Path.cwd()) / "unfinished" / step / run
+
+
+@contextmanager
+def locked(step: str, run: str, wait: bool = True) -> Iterator[bool]:
+    """Hold a run: a second process that wants it waits. The kernel frees the lock of a dead process.
+
+    Yields:
+        Whether it is held: always, unless `wait` is off and another process has it.
+    """
+    path = home(Path.cwd()) / "locks" / f"{step}-{run}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            yield False
+            return
+        print(f"{run}: another process is at it; waiting", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def read_plan(kind: str, name: str) -> dict[str, Any]:
+    """What the plan says of a run or of something published.
+
+    Raises:
+        UserError: if it was never planned here.
+    """
+    file = PLANNED / kind / f"{name}.json"
+    try:
+        return dict(json.loads(file.read_text("utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{name}: not planned here; `longtail plan` lists the runs and plans them") from None
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """run.json of a finished run.
+
+    Raises:
+        UserError: if it is missing or not a record.
+    """
+    file = folder / "run.json"
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        if not isinstance(found["outputs"], dict) or not isinstance(found["identity"], str):
+            raise TypeError
+    except FileNotFoundError:
+        raise UserError(f"{file}: is missing; {_way_out(file)}") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{file}: is not a record of a run; {_way_out(file)}") from None
+    return dict(found)
+
+
+def _way_out(file: Path) -> str:
+    return f"`dvc checkout {file}` restores it, or delete {file.parent} and type the command again"
+
+
+def verify(folder: Path, identity: str) -> dict[str, Any]:
+    """Check a finished run against its identity and every output against its hash; its record.
+
+    Raises:
+        UserError: one line that names the first file that is wrong, and the way out.
+    """
+    found = record(folder)
+    if found["identity"] != identity:
+        raise UserError(f"{folder / 'run.json'}: is of another run; {_way_out(folder / 'run.json')}")
+    for name, expected in found["outputs"].items():
+        file = folder / name
+        try:
+            actual = file_digest(file)
+        except FileNotFoundError:
+            raise UserError(f"{file}: is missing; {_way_out(file)}") from None
+        if actual != expected:
+            raise UserError(f"{file}: is not what run.json says (edited by hand?); {_way_out(file)}")
+    return found
+
+
+def keep(finished: Path, step: str, run: str) -> Path:
+    """Move a folder with a complete run into the store, in one rename; where it stands then."""
+    target = stored(step, run)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for file in finished.rglob("*"):
+        if file.is_file():
+            file.chmod(0o444)  # its links share the bytes: an editor should ask before it changes them
+    if target.exists():
+        shutil.rmtree(target)
+    finished.rename(target)
+    return target
+
+
+def link(source: Path, target: Path) -> None:
+    """Make `target` hold the files of a finished run, by hard link, run.json last."""
+    names = sorted(str(file.relative_to(source)) for file in source.rglob("*") if file.is_file())
+    for name in sorted(names, key=lambda name: name == "run.json"):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        link_file(source / name, target / name)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Put a hard link in place of whatever is there; a copy where the file system has no links."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # of a killed process that had the same number
+    try:
+        os.link(source, temporary)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            raise
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)  # a no-op, and the name stays, where both are the same file already
+    temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any, indent: int | None = 1) -> None:
+    """Write JSON under a temporary name and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(data, indent=indent, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file into a folder that is there, under a temporary name, and rename it."""
+    temporary = f"{path.parent}/.{path.name}.{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(temporary, path)

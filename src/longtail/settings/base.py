@@ -1,0 +1,88 @@
+"""What every block of settings is made of: typed, complete, immutable, and hashed without neutral values."""
+
+import json
+from functools import cache
+from json.encoder import encode_basestring_ascii as quoted
+from typing import Any, final
+
+from pydantic import BaseModel, ConfigDict
+
+from longtail.runs.identity import canonical, composed
+
+
+class Neutral:
+    """Marks a key that was added later: with this value a run is what it was before the key existed.
+
+    Use as `Annotated[float, Neutral(0.0)] = 0.1`. A neutral value is left out of the identity, so
+    that the new key invalidates no old run.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Settings(BaseModel):
+    """A block of settings: typed, complete (every default filled in), immutable; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @final
+    def resolved(self, hashed: bool = False) -> dict[str, Any]:
+        """All keys with their values as JSON data; for hashing, without those at their neutral value."""
+        return {key: plain(value, hashed) for key, value in self.kept(hashed).items()}
+
+    def kept(self, hashed: bool = False) -> dict[str, Any]:
+        """What `resolved` has, with the values as they are, blocks as settings."""
+        found = {}
+        for name, key, neutral in _keys(type(self)):
+            value = getattr(self, name)
+            if not (hashed and value in neutral):
+                found[key] = value
+        return found
+
+
+@cache
+def _keys(block: type[Settings]) -> list[tuple[str, str, list[Any]]]:
+    """Of each field: its name, its key in params.yaml, its neutral value if it has one."""
+    return [
+        (name, field.alias or name, [mark.value for mark in field.metadata if isinstance(mark, Neutral)])
+        for name, field in block.model_fields.items()
+    ]
+
+
+def plain(value: Any, hashed: bool = False) -> Any:
+    """Settings, and whatever holds settings, as JSON data; see `Settings.resolved`."""
+    if isinstance(value, Settings):
+        return value.resolved(hashed)
+    if isinstance(value, dict):
+        return {key: plain(item, hashed) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item, hashed) for item in value]
+    return value
+
+
+class Texts:
+    """Settings as JSON text, every block written once, though it stands in thousands of runs.
+
+    Args:
+        hashed: whether it is the text that is hashed, else that of all keys.
+    """
+
+    def __init__(self, hashed: bool) -> None:
+        self.hashed = hashed
+        self._known: dict[int, tuple[Settings, str]] = {}  # with the block itself, which keeps its id taken
+
+    def of(self, block: Settings) -> str:
+        """The same text as that of `block.resolved(hashed)`."""
+        if id(block) not in self._known:
+            parts = {key: self._value(value) for key, value in block.kept(self.hashed).items()}
+            self._known[id(block)] = block, composed(parts)
+        return self._known[id(block)][1]
+
+    def _value(self, value: Any) -> str:
+        if isinstance(value, Settings):
+            return self.of(value)
+        if isinstance(value, str):
+            return quoted(value)
+        data = plain(value, self.hashed)
+        return canonical(data) if self.hashed else json.dumps(data, sort_keys=True)

@@ -1,0 +1,178 @@
+"""params.yaml as typed settings: read, checked, and every default filled in.
+
+Nothing here is hashed as code: a run's identity holds the resolved settings, not how they were read.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from longtail.errors import UserError
+from longtail.settings.base import Settings
+from longtail.settings.classifier import Classifier, Features
+from longtail.settings.data import Data, PublishedData
+from longtail.settings.datasets import DATASETS
+from longtail.settings.messages import MisplacedError, error_lines
+from longtail.settings.method_blocks import Figure
+from longtail.settings.names import NAME, EntryName
+from longtail.settings.published import Groups, MethodRow, Model, Sweep, Table
+from longtail.settings.reading import read_file
+from longtail.settings.recipe import Recipe, Training
+from longtail.settings.split import ImbalanceBlock, Validation
+
+
+def _source(value: Any) -> Any:
+    return {"source": value} if isinstance(value, str) else value
+
+
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, int) else value
+
+
+def _data_kind(value: Any) -> Any:
+    return {"kind": "published", **value} if isinstance(value, dict) else value
+
+
+class Params(Settings):
+    """The whole of params.yaml."""
+
+    dataset: str
+    data: Annotated[Data, BeforeValidator(_data_kind)] = PublishedData()
+    imbalance: ImbalanceBlock
+    validation: Annotated[Validation, BeforeValidator(_source)] = Validation()
+    subset_seed: Annotated[Seeds, BeforeValidator(_listed)] = Field([0])  # one, or several to average over
+    seeds: Seeds = Field([0])
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    groups: Groups = Groups()
+    training: Training = Training()
+    stage_one: dict[EntryName, Recipe]
+    features: Features = Features()
+    stage_two: dict[EntryName, Classifier]
+    methods: dict[str, MethodRow]
+    tables: dict[EntryName, Table] = Field({})
+    # results: tables of a settings file other than params.yaml stand beside those of params.yaml
+    tables_in: Literal["results"] | None = None
+    figures: dict[EntryName, Figure] = Field({})
+    sweeps: dict[EntryName, Sweep] = Field({})
+    models: dict[EntryName, Model] = Field({})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_entries(cls, value: Any) -> Any:
+        """A recipe is `training` with its own blocks in place; `stage_two: {afg: ...}` is the method afg."""
+        if isinstance(value, dict):
+            value = dict(value)
+            shared = value.get("training")
+            if isinstance(shared, dict) and isinstance(value.get("stage_one"), dict):
+                known = {key: item for key, item in shared.items() if key in Training.model_fields}
+                value["stage_one"] = {
+                    name: {**known, **entry} if isinstance(entry, dict) else entry
+                    for name, entry in value["stage_one"].items()
+                }
+            for kind, read in (("stage_two", _classifier), ("figures", _figure)):
+                if isinstance(value.get(kind), dict):
+                    value[kind] = {name: read(name, entry) for name, entry in value[kind].items()}
+        return value
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Params":
+        if isinstance(self.data, PublishedData):
+            if self.dataset not in DATASETS:
+                there = (
+                    f"there are {', '.join(DATASETS)}; data.kind: folder, list or csv is for your own files"
+                )
+                raise MisplacedError("dataset", f"{self.dataset!r} is unknown; {there}")
+        elif self.dataset in DATASETS or not NAME.fullmatch(self.dataset):
+            allowed = "small letters, digits, '_', '.', '-', and no name of a published dataset"
+            raise MisplacedError("dataset", f"{self.dataset!r} names files of your own; {allowed}")
+        for key, seeds in (("seeds", self.seeds), ("subset_seed", self.subset_seed)):
+            if len(set(seeds)) != len(seeds):
+                raise MisplacedError(key, f"{seeds} names a seed twice")
+        for name, recipe in self.stage_one.items():
+            if wrong := recipe.out_of_scope():
+                raise MisplacedError(f"stage_one.{name}", wrong)
+        for name, method in self.methods.items():
+            for kind, entries in (("stage_one", self.stage_one), ("stage_two", self.stage_two)):
+                if (entry := getattr(method, kind)) not in entries:
+                    raise MisplacedError(
+                        f"methods.{name}.{kind}", f"{entry!r} is not an entry of {kind}: {', '.join(entries)}"
+                    )
+        for name, table in self.tables.items():
+            for index, row in enumerate(table.rows):
+                for key, wanted in (("method", row.method), ("linear", row.linear)):
+                    if wanted is not None and wanted not in self.methods:
+                        raise MisplacedError(
+                            f"tables.{name}.rows[{index}].{key}",
+                            f"{wanted!r} is not an entry of methods: {', '.join(self.methods)}",
+                        )
+            known = self.imbalance.ratios or []
+            if unknown := [ratio for ratio in table.ratios or [] if ratio not in known]:
+                raise MisplacedError(
+                    f"tables.{name}.ratios",
+                    f"{unknown[0]:g} is not one of imbalance.ratios: {', '.join(f'{r:g}' for r in known)}",
+                )
+        for name, sweep in self.sweeps.items():
+            if sweep.method not in self.methods:
+                raise MisplacedError(
+                    f"sweeps.{name}.method",
+                    f"{sweep.method!r} is not an entry of methods: {', '.join(self.methods)}",
+                )
+        for name, model in self.models.items():
+            if model.table is not None and model.table not in self.tables:
+                allowed = ", ".join(self.tables)
+                raise MisplacedError(f"models.{name}.table", f"{model.table!r} is not one of {allowed}")
+            if model.method is not None and model.method not in self.methods:
+                allowed = ", ".join(self.methods)
+                raise MisplacedError(f"models.{name}.method", f"{model.method!r} is not one of {allowed}")
+            if model.method is not None and not any(model.method in t.methods for t in self.tables.values()):
+                raise MisplacedError(f"models.{name}.method", f"{model.method!r} stands in no table")
+            if model.table is not None and self.validation.source == "test":
+                raise MisplacedError(
+                    f"models.{name}.table",
+                    "with validation: test the best method would be chosen by test images; name a method",
+                )
+        for name, figure in self.figures.items():
+            table_name = getattr(figure.options, "table", None)
+            if table_name is not None and table_name not in self.tables:
+                raise MisplacedError(
+                    f"figures.{name}.table", f"{table_name!r} is not one of {', '.join(self.tables)}"
+                )
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Params":
+        """Read a settings file.
+
+        `like: FILE` (from the file's own folder) takes another file's settings and puts this one's in place,
+        block by block; a list replaces a list, and a block of another name or form replaces the block.
+
+        Raises:
+            UserError: one line with the key's path, what is wrong and what is allowed.
+        """
+        return cls.read(read_file(Path(path)), str(path))
+
+    @classmethod
+    def read(cls, data: Any, source: str = "params.yaml") -> "Params":
+        """Check settings that are already parsed; `source` is what an error line begins with."""
+        if not isinstance(data, dict):
+            raise UserError(f"{source}: needs keys and values, e.g. dataset: cifar100")
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise UserError(f"{source}: {'; '.join(error_lines(error))}") from None
+
+
+def _classifier(name: str, entry: Any) -> Any:
+    if not isinstance(entry, dict | None):
+        return entry
+    options = dict(entry or {})
+    common = {key: options.pop(key) for key in ("batchnorm",) if key in options}
+    return {**common, "method": {"name": name, **options}}
+
+
+def _figure(name: str, entry: Any) -> Any:
+    return {"name": name, **(entry or {})} if isinstance(entry, dict | None) else entry

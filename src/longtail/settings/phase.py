@@ -1,0 +1,66 @@
+"""One phase of stage one."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from longtail.settings.base import Neutral, Settings
+from longtail.settings.method_blocks import Exemplars, Loss, Retention, Sampler, Transform
+from longtail.settings.names import EntryName
+from longtail.settings.schedules import LearningRate, Length
+
+
+class Bank(Settings):
+    """Exemplars of the classes that a phase leaves out (Asynchronous modelling); their number is ours."""
+
+    per_class: int = Field(20, ge=1)  # iCaRL: 2,000 in all, 20 a class of CIFAR-100
+    choice: Exemplars = Field({"name": "herding"}, validate_default=True)
+
+
+Classes = Annotated[Literal["all", "rich", "poor"], Neutral("all")]
+
+
+# What keeps its weights: the network but for its head; or but for its head and its last residual block, or
+# the last stage of blocks (Decoupling's "last block" on Places-LT may mean either).
+Freeze = Literal["none", "trunk", "all_but_last_block", "all_but_last_stage"]
+
+
+# Of what is frozen: train, as in Decoupling's code, takes each batch's statistics and moves the running ones.
+FrozenBatchnorm = Annotated[Literal["eval", "train"], Neutral("eval")]
+
+
+class PhaseSettings(Settings):
+    """One stretch of stage one; what is null is the recipe's."""
+
+    name: EntryName
+    sampler: Sampler
+    schedule: Length
+    learning_rate: LearningRate
+    loss: Loss | None = None
+    transforms: Annotated[list[Transform], Field(max_length=1)] | None = None
+    reset_head: bool = False  # begin with a new classifier
+    freeze: Freeze = "none"
+    frozen_batchnorm: FrozenBatchnorm = "eval"
+    classes: Classes = "all"  # whose images it sees; rich and poor by the recipe's `rich`
+    bank: Annotated[Bank | None, Neutral(None)] = None  # of the classes that it leaves out
+    retention: Annotated[Retention | None, Neutral(None)] = None  # of the bank's features
+
+    @model_validator(mode="after")
+    def _something_is_frozen(self) -> "PhaseSettings":
+        if self.frozen_batchnorm != "eval" and self.freeze == "none":
+            raise ValueError(
+                "frozen_batchnorm: train has no use where nothing is frozen; set freeze, e.g. to trunk"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bank_has_a_use(self) -> "PhaseSettings":
+        if self.bank is not None and self.classes == "all":
+            raise ValueError("a bank is for the classes that a phase leaves out: classes: poor, or rich")
+        if self.retention is not None and self.bank is None:
+            raise ValueError("retention needs a bank: what it compares are features of exemplars")
+        if self.retention is not None and self.freeze == "trunk":
+            raise ValueError("retention has nothing to hold where freeze: trunk keeps all features")
+        if self.retention is not None and self.transforms:
+            raise ValueError("retention and transforms exclude each other: a mixed image is no exemplar")
+        return self

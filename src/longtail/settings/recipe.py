@@ -1,0 +1,150 @@
+"""How stage one is trained."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from longtail.settings.augmentation import Augmentation
+from longtail.settings.base import Neutral, Settings
+from longtail.settings.data import Pictures
+from longtail.settings.method_blocks import Loss, Network, Observer, Sampler, Transform
+from longtail.settings.phase import Classes, Freeze, FrozenBatchnorm, PhaseSettings
+from longtail.settings.phases import phases
+from longtail.settings.rich_classes import Rich
+from longtail.settings.schedules import LearningRate, Length
+
+
+class Optimiser(Settings):
+    """Stochastic gradient descent."""
+
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    nesterov: bool = False
+    # on the rate of everything but the head; Decoupling on Places-LT: 0.1
+    trunk_rate: Annotated[float, Neutral(1.0)] = Field(1.0, gt=0)
+
+
+Transforms = Annotated[list[Transform], Neutral([]), Field(max_length=1)]  # a batch is mixed once
+
+
+class Training(Settings):
+    """What the recipes of stage one share. The defaults are GLAG's for CIFAR-100-LT."""
+
+    network: Network = Field({"name": "resnet_cifar"}, validate_default=True)
+    sampler: Sampler = Field({"name": "instance"}, validate_default=True)
+    augmentation: Augmentation = Augmentation()
+    transforms: Transforms = Field([])  # of batches: mixup, remix
+    batch_size: int = Field(128, ge=2)
+    # parts of a batch, each normalised by its own statistics: on so many devices, or one after the other
+    # where memory holds no whole batch (gradient accumulation)
+    shards: Annotated[int, Neutral(1)] = Field(1, ge=1)
+    devices: int = Field(1, ge=1)  # at most, for one run; they share the shards, and change no result
+    schedule: Length = Length(epochs=200)
+    learning_rate: LearningRate = LearningRate(peak=0.1, warmup=5)
+    optimiser: Optimiser = Optimiser()
+    progress: Literal["epoch", "step"] = "epoch"  # how often the t of gamma(t) moves
+    evaluate_every: int = Field(20, ge=0)  # epochs; 0: after the last one only
+    observers: Annotated[list[Observer], Neutral([])] = Field([])  # what is measured on the way: gradients
+
+    def kept(self, hashed: bool = False) -> dict[str, Any]:
+        """All keys but, in the identity, where a run is computed."""
+        found = super().kept(hashed)
+        if hashed:
+            del found["devices"]
+        return found
+
+    @model_validator(mode="after")
+    def _devices_share_the_shards(self) -> "Training":
+        if self.shards % self.devices:
+            raise ValueError(
+                f"devices {self.devices} cannot share {self.shards} shards; e.g. shards: {self.devices}"
+            )
+        if self.batch_size < 2 * self.shards:
+            raise ValueError(f"shards {self.shards} of a batch of {self.batch_size} leave one image to some")
+        if self.observers and self.shards > 1:
+            raise ValueError("observers measure the loss of a whole batch; they need shards: 1")
+        return self
+
+    @model_validator(mode="after")
+    def _observers_are_told_apart(self) -> "Training":
+        names = [observer.name for observer in self.observers]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"observers name {', '.join(twice)} twice")
+        return self
+
+
+class Recipe(Training):
+    """How stage one is trained: one phase, and what follows it."""
+
+    loss: Loss
+    classes: Classes = "all"  # of the first phase
+    freeze: Annotated[Freeze, Neutral("none")] = "none"  # in the first phase
+    frozen_batchnorm: FrozenBatchnorm = "eval"  # in the first phase
+    rich: Rich = Rich(above=100)  # data-rich classes, where a phase asks for them; the others are data-poor
+    then: Annotated[list[PhaseSettings], Neutral([])] = Field([])
+
+    def kept(self, hashed: bool = False) -> dict[str, Any]:
+        """All keys but `rich` where no phase asks for it."""
+        found = super().kept(hashed)
+        if all(phase.classes == "all" for phase in self.phases):
+            del found["rich"]
+        return found
+
+    def out_of_scope(self) -> str | None:
+        """What is wrong with which classes the phases see, taken together; None where nothing is."""
+        seen: set[str] = set()
+        for phase in self.phases:
+            own = {"rich", "poor"} if phase.classes == "all" else {phase.classes}
+            if phase.bank and not seen - own:
+                return f"the bank of phase {phase.name} is of classes that no phase before it has seen"
+            seen |= own
+        missing = {"rich", "poor"} - seen
+        return f"no phase sees the images of data-{missing.pop()} classes" if missing else None
+
+    def until(self, number: int) -> "Recipe":
+        """The recipe that ends with phase `number`, counted from 0."""
+        return self.model_copy(update={"then": self.then[:number]})
+
+    @property
+    def phases(self) -> list[PhaseSettings]:
+        """All phases, with everything filled in; the first is named train."""
+        return phases(self)
+
+    @model_validator(mode="after")
+    def _phases_are_told_apart(self) -> "Recipe":
+        names = [phase.name for phase in self.phases]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two phases are named {', '.join(twice)}; the first phase's name is train")
+        return self
+
+    @model_validator(mode="after")
+    def _retention_is_of_unmixed_images(self) -> "Recipe":
+        if self.transforms and any(phase.retention and phase.transforms is None for phase in self.then):
+            raise ValueError(
+                "a phase with retention takes no transforms, but has the recipe's; give it transforms: []"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _losses_fit_the_head(self) -> "Recipe":
+        """A loss with a scale is one of scaled cosines, as a cosine head of that scale makes them."""
+        network = self.network.options
+        scale = getattr(network, "scale", None) if getattr(network, "head", None) == "cosine" else None
+        for loss in (phase.loss for phase in self.phases if phase.loss):
+            wanted = getattr(loss.options, "scale", None)
+            if wanted not in (None, scale):
+                raise ValueError(
+                    f"loss {loss.name} with scale {wanted:g} needs a network with "
+                    f"head: cosine, scale: {wanted:g}"
+                )
+        return self
+
+
+class StageOneSettings(Settings):
+    """Everything that stage one reads."""
+
+    dataset: str
+    images: Annotated[Pictures | None, Neutral(None)] = None  # of picture files
+    recipe: Recipe
+    seed: int = Field(ge=0)
+    precision: Literal["auto", "bf16", "float32"] = "auto"

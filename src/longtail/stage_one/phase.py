@@ -1,0 +1,150 @@
+"""What the training loop is told of a phase, and the small objects that it asks."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from longtail.data.images import Images
+from longtail.settings.recipe import Optimiser
+from longtail.settings.schedules import LearningRate, Length
+from longtail.stage_one.batch import Batch
+
+HistoryRow = dict[str, Any]
+
+
+class Outcome(NamedTuple):
+    """What a step tells the loop: the loss to descend (0-d) and how many images were right (0-d, int64)."""
+
+    loss: Tensor
+    correct: Tensor
+
+
+class Step(Protocol):
+    """Computes the loss of one step; progress is a 0-d tensor in [0, 1] on the device."""
+
+    def __call__(self, modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
+        """The loss of one batch a sampler."""
+
+
+class Observer(Protocol):
+    """Measures something at the beginning of an epoch, and leaves everything as it was."""
+
+    def __call__(
+        self, modules: nn.ModuleDict, loss_of: Callable[[int], tuple[Tensor, Tensor]], steps: int, epoch: int
+    ) -> HistoryRow:
+        """Columns for the epoch's row of the history, None where there is nothing to say.
+
+        `loss_of` makes the loss (0-d) that a step of the epoch has at the parameters as they are now, and the
+        labels of its batch (B,), from images that no transform has mixed; `epoch` counts finished ones.
+        """
+
+
+def _alike(_name: str) -> float:
+    return 1.0
+
+
+Sampler = Callable[[Tensor, torch.Generator, float], Tensor]
+
+
+Augment = Callable[[Images, torch.Generator], Images]
+
+
+Transform = Callable[[Batch, torch.Generator], Batch]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One stretch of training with one optimiser.
+
+    Attributes:
+        name: as history.csv has it.
+        images: the training images, uint8 (N, C, H, W), on the device, or files that are decoded onto it.
+        labels: their classes, int64 (N,), on the CPU.
+        samplers: which images an epoch consists of: (labels, generator, progress) -> N indices; each
+            sampler makes one batch of every step.
+        augment: a whole epoch of images, uint8 to uint8.
+        normalise: a batch, uint8 to float.
+        transforms: what mixes a batch, in order; usually none.
+        step: what is computed of a batch.
+        batch_size: images a batch; the last batch of an epoch may be smaller.
+        length: epochs or iterations.
+        learning_rate: by step.
+        optimiser: the other settings of stochastic gradient descent.
+        rate_factor: factor on the learning rate of a parameter of the modules, by its name.
+        progress: whether the progress that step and samplers see moves by "step" or by "epoch" (then it is
+            the number of finished epochs / epochs, so 0 in the first).
+        begin: prepares the modules, e.g. which of them learn; asked before the phase begins, and again where
+            a killed training goes on in it, when its second argument is False.
+        observers: what is measured at the beginning of every epoch.
+        shards: into how many parts a batch is cut, which go through the network one by one or in several
+            processes.
+        capturable: whether a GPU may record a step once and replay it; not where its course depends on the
+            values of tensors.
+    """
+
+    name: str
+    images: Images
+    labels: Tensor
+    samplers: Sequence[Sampler]
+    augment: Augment
+    normalise: Callable[[Tensor], Tensor]
+    transforms: Sequence[Transform] = ()
+    step: Step
+    batch_size: int
+    length: Length
+    learning_rate: LearningRate
+    optimiser: Optimiser
+    progress: Literal["epoch", "step"]
+    rate_factor: Callable[[str], float] = _alike
+    begin: Callable[[nn.ModuleDict, bool], None] | None = None
+    observers: Sequence[Observer] = ()
+    shards: int = 1
+    capturable: bool = True
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of a whole epoch."""
+        return math.ceil(len(self.labels) / self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the phase."""
+        return self.length.steps(self.steps_per_epoch)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the phase; the last one is cut short where iterations end inside it."""
+        return math.ceil(self.steps / self.steps_per_epoch)
+
+    def progress_at(self, step: int) -> float:
+        """Share of the phase that is done before a step, counted from 0; in [0, 1)."""
+        if self.progress == "step":
+            return step / self.steps
+        return (step // self.steps_per_epoch) / self.epochs
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        return self.learning_rate.at(step, self.length, self.steps_per_epoch)
+
+
+@dataclass
+class State:
+    """How far a training is.
+
+    Attributes:
+        epoch: finished epochs of the phase.
+        history: a row an epoch, those of the phases before it first.
+        images: images trained on.
+        seconds: time it took, evaluation left out; over all processes that shared the training.
+        environments: in which it was computed, in order; more than one where it went on elsewhere.
+    """
+
+    epoch: int = 0
+    history: list[HistoryRow] = field(default_factory=list)
+    images: int = 0
+    seconds: float = 0.0
+    environments: list[str] = field(default_factory=list)

@@ -1,0 +1,269 @@
+"""Runs that a job computes beside its own: only wanted, missing and ready ones, and at no risk to its own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from longtail.errors import UserError
+from longtail.orchestration import execute as run
+from longtail.orchestration.batching import SHARE, WANTED, budget, companions, want
+from longtail.runs import leases, store
+from longtail.runs.identity import file_digest
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("a", "b", "c", "d")
+
+
+def compute(planned: dict[str, Any]) -> Path:
+    """Stands for a step: takes as long as its settings say, or fails."""
+    print(f"at {planned['run']}", flush=True)
+    time.sleep(planned["settings"].get("seconds", 0))
+    if planned["settings"].get("fails"):
+        raise UserError("the loss is nan")
+    folder = store.scratch(planned["step"], planned["run"]) / "outputs"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(planned["run"])
+    outputs = {"metrics.json": file_digest(folder / "metrics.json")}
+    store.write_json(folder / "run.json", {"identity": planned["identity"], "outputs": outputs, "seconds": 0})
+    return store.keep(folder, planned["step"], planned["run"])
+
+
+def job(name: str) -> None:
+    """`longtail stage-two NAME`, with a made-up step."""
+    run.compute = compute
+    run.execute("stage_two", name)
+
+
+def plan(name: str, inputs: dict[str, Any] | None = None, **settings: Any) -> None:
+    planned = {
+        "step": "stage_two",
+        "run": name,
+        "identity": name * 64,
+        "code": "",
+        "modules": [],
+        "settings": settings,
+        "folder": f"results/stage_two/{name}",
+        "inputs": inputs or {},
+    }
+    store.write_json(store.PLANNED / "stage_two" / f"{name}.json", planned)
+
+
+def wanted(*names: str) -> None:
+    """As the Snakefile does it once the jobs are known."""
+    everything = SimpleNamespace(runs=lambda step: dict.fromkeys(NAMES if step == "stage_two" else ()))
+    want(
+        everything,
+        [
+            SimpleNamespace(rule=SimpleNamespace(name="stage_two"), wildcards_dict={"run": name})
+            for name in names
+        ],
+    )
+
+
+def found() -> list[str]:
+    return sorted(file.parent.name for file in store.stored("stage_two", "x").parent.glob("*/run.json"))
+
+
+def begin(name: str) -> "subprocess.Popen[str]":
+    """The job as a process of its own."""
+    command = [sys.executable, "-c", f"from tests.orchestration.test_batching import job; job({name!r})"]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths}
+    )
+
+
+def heard(process: "subprocess.Popen[str]", line: str) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{line}\n"
+
+
+@pytest.fixture(autouse=True)
+def in_a_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "compute", compute)
+    monkeypatch.setenv(WANTED, "")  # so that what `want` sets is undone
+    monkeypatch.delenv(SHARE, raising=False)
+    store.home.cache_clear()
+    for name in NAMES:
+        plan(name)
+    yield
+    store.home.cache_clear()
+
+
+def test_a_job_computes_the_other_wanted_runs_into_the_store_and_links_only_its_own(capfd):
+    wanted("a", "b", "d")
+    run.execute("stage_two", "b")
+    assert found() == ["a", "b", "d"]  # and not c, which this invocation does not want
+    assert [path.name for path in Path("results/stage_two").iterdir()] == ["b"]
+    assert not store.scratch("stage_two", "a").exists()
+    assert capfd.readouterr().out.splitlines() == ["at b", "at d", "at a"]  # the next ones first
+    run.execute("stage_two", "a")
+    assert os.path.samefile("results/stage_two/a/run.json", store.stored("stage_two", "a") / "run.json")
+    assert capfd.readouterr().out == ""  # linked, not computed
+
+
+def test_a_command_by_hand_computes_its_run_only():
+    run.execute("stage_two", "a")
+    assert found() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [("0", ["a"]), ("1.2", ["a", "b"]), ("60", ["a", "b", "c"])]
+)
+def test_sharing_ends_when_another_run_like_the_last_would_not_fit(monkeypatch, seconds, expected):
+    wanted("a", "b", "c")
+    plan("b", seconds=1)
+    monkeypatch.setenv(SHARE, seconds)
+    run.execute("stage_two", "a")
+    assert found() == expected
+
+
+def test_a_run_that_was_only_linked_brings_no_companions():
+    wanted("a", "b")
+    compute(json.loads((store.PLANNED / "stage_two/a.json").read_text()))
+    run.execute("stage_two", "a")
+    assert found() == ["a"]
+
+
+def test_runs_whose_inputs_are_not_finished_are_left():
+    wanted("a", "b", "c")
+    made = {"run": "f", "identity": "f", "folder": "results/features/f"}
+    plan("b", inputs={"features": made})
+    assert [planned["run"] for planned in companions("stage_two", "a")] == ["c"]
+    store.write_json(store.stored("features", "f") / "run.json", {})
+    assert [planned["run"] for planned in companions("stage_two", "a")] == ["b", "c"]
+
+
+def test_a_failing_companion_fails_its_own_job_and_no_other(capfd):
+    wanted("a", "b", "c")
+    plan("b", fails=True)
+    run.execute("stage_two", "a")
+    assert "b: left to its own job (the loss is nan)" in capfd.readouterr().err
+    assert Path("results/stage_two/a/run.json").is_file()
+    assert found() == ["a"]
+    with pytest.raises(UserError, match="the loss is nan"):
+        run.execute("stage_two", "b")
+    run.execute("stage_two", "c")
+    assert found() == ["a", "c"]
+
+
+def test_another_process_at_a_companion_is_not_waited_for_and_its_own_job_waits():
+    wanted("a", "b", "c")
+    plan("b", seconds=30)
+    beside = begin("b")
+    heard(beside, "at b")
+    started = time.monotonic()
+    run.execute("stage_two", "a")
+    assert found() == ["a", "c"]
+    assert time.monotonic() - started < 20
+    with pytest.raises(subprocess.TimeoutExpired):
+        (own := begin("b")).wait(1.5)
+    plan("b")
+    beside.kill()
+    beside.wait()
+    own.wait(60)
+    assert found() == ["a", "b", "c"]
+
+
+def test_a_kill_while_a_companion_is_computed_loses_nothing():
+    wanted("a", "b")
+    plan("b", seconds=60)
+    process = begin("a")
+    heard(process, "at a")
+    heard(process, "at b")
+    process.kill()
+    process.wait()
+    assert found() == ["a"]
+    store.verify(Path("results/stage_two/a"), "a" * 64)
+    assert not Path("results/stage_two/b").exists()
+    plan("b")
+    run.execute("stage_two", "b")
+    store.verify(Path("results/stage_two/b"), "b" * 64)
+
+
+@pytest.mark.parametrize("given", ["-1", "nan", "much"])
+def test_a_budget_that_is_no_time_is_an_error_before_anything_is_computed(monkeypatch, given):
+    monkeypatch.setenv(SHARE, given)
+    with pytest.raises(UserError, match=f"{SHARE}={given}"):
+        run.execute("stage_two", "a")
+    assert found() == []
+
+
+def test_only_small_steps_share_unasked():
+    assert budget("stage_two") == 60
+    assert budget("stage_one") == budget("split") == 0
+
+
+class Together:
+    """Stands for the step's module: says which runs it was given at once, one of which may fail."""
+
+    def __init__(self, monkeypatch, at_once, fails=()):
+        self.given: list[list[str]] = []
+        self.fails = fails
+        monkeypatch.setattr(leases, "runs_at_once", lambda missing: min(at_once, missing))
+        monkeypatch.setattr(run, "module_of", lambda step: self)
+        monkeypatch.setattr(run, "begin", self.begin)
+        monkeypatch.setattr(run, "finish", lambda planned, job, seconds: compute(planned))
+
+    def begin(self, planned):
+        return SimpleNamespace(run=planned["run"])
+
+    def compute_together(self, jobs):
+        self.given.append([job.run for job in jobs])
+        return [UserError("the loss is nan") if job.run in self.fails else None for job in jobs]
+
+
+@pytest.fixture
+def trained():
+    """The plan of `NAMES` as runs of stage one."""
+    for name in NAMES:
+        planned = store.read_plan("stage_two", name) | {"step": "stage_one"}
+        store.write_json(store.PLANNED / "stage_one" / f"{name}.json", planned)
+    everything = SimpleNamespace(runs=lambda step: dict.fromkeys(NAMES if step == "stage_one" else ()))
+    rule = SimpleNamespace(name="stage_one")
+    want(everything, [SimpleNamespace(rule=rule, wildcards_dict={"run": name}) for name in NAMES])
+
+
+def kept() -> list[str]:
+    return sorted(file.parent.name for file in store.stored("stage_one", "x").parent.glob("*/run.json"))
+
+
+def test_a_gpu_trains_other_wanted_runs_at_the_same_time(monkeypatch, trained):
+    together = Together(monkeypatch, at_once=3)
+    run.execute("stage_one", "b")
+    assert together.given == [["b", "c", "d"]]
+    assert kept() == ["b", "c", "d"]
+    assert [path.name for path in Path("results/stage_two").iterdir()] == ["b"]
+
+
+def test_a_run_that_fails_beside_others_is_left_to_its_own_job(monkeypatch, trained, capfd):
+    together = Together(monkeypatch, at_once=8, fails=("c",))
+    run.execute("stage_one", "a")
+    assert together.given == [["a", "b", "c", "d"]]
+    assert kept() == ["a", "b", "d"]
+    assert "c: left to its own job (the loss is nan)" in capfd.readouterr().err
+
+
+def test_a_run_that_fails_itself_keeps_what_others_made(monkeypatch, trained):
+    Together(monkeypatch, at_once=8, fails=("a",))
+    with pytest.raises(UserError, match="the loss is nan"):
+        run.execute("stage_one", "a")
+    assert kept() == ["b", "c", "d"]
+
+
+def test_several_gpus_share_what_is_missing(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    for devices, missing, expected in ((0, 9, 1), (1, 3, 3), (1, 30, 8), (2, 3, 2), (4, 2, 1)):
+        monkeypatch.setattr(leases, "_visible_devices", lambda n=devices: ["gpu"] * n)
+        assert leases.runs_at_once(missing) == expected
+    monkeypatch.setenv("LONGTAIL_RUNS_PER_GPU", "none")
+    with pytest.raises(UserError, match="LONGTAIL_RUNS_PER_GPU=none"):
+        leases.runs_at_once(2)
