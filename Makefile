@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo demo-asynchronous demo-all test test-slow test-slurm test-cluster bench check lock environment clean
+.PHONY: demo demo-asynchronous demo-all test test-workflow test-slurm test-cluster bench docs check lock environment clean
 
 demo: environment
 	$(BIN)/snakemake --cores all --config params=workflow/settings/demo.yaml
@@ -22,11 +22,11 @@ demo-all: environment
 test: environment
 	$(BIN)/python -m pytest -n 2
 
-# Workflows on pictures from end to end: what `make test` leaves out to stay within ten minutes.
-test-slow: environment
+# Workflows from end to end, which take minutes.
+test-workflow: environment
 	$(BIN)/python -m pytest -n 2 -m slow tests/workflow
 
-# A real Slurm of one node with two fake GPUs; where its packages are missing, the tests say which (docs/cluster.md).
+# A real Slurm of one node with two fake GPUs; where its packages are missing, the tests say which (docs/how-to/cluster.md).
 test-slurm: environment
 	$(BIN)/python -m pytest -m cluster tests/workflow/test_slurm.py
 
@@ -38,12 +38,21 @@ test-cluster: environment .venv/.cluster
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-cluster.lock
 	touch $@
 
-# Ten minutes on two cores; prints a table and writes benchmarks/latest.json (docs/performance.md).
+# Ten minutes on two cores; prints a table and writes benchmarks/latest.json (docs/explanation/performance.md).
 bench: environment .venv/.bench
 	$(BIN)/python -m benchmarks
 
 .venv/.bench: requirements-bench.lock $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-bench.lock
+	touch $@
+
+# The documentation as a site in site/; a warning is an error. The settings and commands in it are those of the code.
+docs: environment .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "the site: site/index.html"
+
+.venv/.docs: requirements-docs.lock $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-docs.lock
 	touch $@
 
 check: environment
@@ -70,6 +79,8 @@ lock:
 		--output-file requirements-bench.lock requirements-bench.in
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
 		--constraint requirements.lock --output-file requirements-cluster.lock requirements-cluster.in
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
+		--constraint requirements.lock --output-file requirements-docs.lock requirements-docs.in
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Literal
 
 LATEST = Path(__file__).parent / "latest.json"
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "performance.md"
 BEGIN, END = "<!-- figures of benchmarks/latest.json -->", "<!-- end of figures -->"
 SIDES = ("ours", "peers")
 

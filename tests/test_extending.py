@@ -1,4 +1,4 @@
-"""docs/extending.md does what it says: its blocks, written into a copy of the package, run on tiny data."""
+"""docs/how-to/add-a-method.md does what it says: its blocks, in a copy of the package, run on tiny data."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ import yaml
 
 from longtail.settings.reading import parse
 
-PAGE = "docs/extending.md"
+PAGE = "docs/how-to/add-a-method.md"
 TINY = """\
 dataset: digits
 imbalance: {profile: exponential, ratios: [10]}

@@ -4,7 +4,7 @@ Snakemake's `--resources` takes any number of values and swallows the target beh
 sequence element #0 has length 1; 2 is required"). Snakemake imports every package with this name's prefix
 before it reads its command line, so the import is the place to put the words without `=` that follow
 `--resources` where they belong: behind `--`. Snakemake is pinned and a test runs the command; see
-docs/workflow.md.
+docs/explanation/snakemake-and-dvc.md.
 """
 
 import sys

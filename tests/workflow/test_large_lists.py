@@ -172,9 +172,9 @@ def test_runs_and_tables_of_the_settings_file(large, monkeypatch, name):
 
 
 def test_a_file_of_ones_own_with_other_paths_and_devices_plans_the_same_runs(large, monkeypatch):
-    """The example of docs/scale.md: where files lie and on how many GPUs a run trains changes no result."""
+    """The example of docs/how-to/large-datasets.md: paths and the number of GPUs change no result."""
     monkeypatch.chdir(large.path)
-    page = (ROOT / "docs/scale.md").read_text()
+    page = (ROOT / "docs/how-to/large-datasets.md").read_text()
     example = page.split("```yaml\n")[1].split("```")[0]
     assert "/data/lists/ImageNet_LT_train.txt" in example
     moved = large.path / "moved.txt"

@@ -1,4 +1,4 @@
-"""DVC remotes as docs/cluster.md sets them up, on local servers of S3 and SSH (`make test-cluster`)."""
+"""DVC remotes by docs/how-to/dvc-remotes.md, on local servers of S3 and SSH (`make test-cluster`)."""
 
 import asyncio
 import subprocess

@@ -62,8 +62,8 @@ def test_in_a_fresh_clone_an_edit_computes_exactly_the_runs_that_it_touches(clon
 
 
 def the_pages_loss() -> str:
-    """The file that docs/extending.md shows first."""
-    return (ROOT / "docs/extending.md").read_text().split("```python\n")[1].split("```")[0]
+    """The file that docs/how-to/add-a-method.md shows first."""
+    return (ROOT / "docs/how-to/add-a-method.md").read_text().split("```python\n")[1].split("```")[0]
 
 
 def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use_it(project):
