@@ -6,6 +6,7 @@ Imports torch late, because a GPU is leased before CUDA is first touched.
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +27,22 @@ COMPUTING = {
     "MKL_NUM_THREADS": "1",
 }
 CPU_INFO = Path("/proc/cpuinfo")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS has none
+        return os.cpu_count() or 1
+
+
+def peak_memory_mb() -> int:
+    """The most memory that this process has held, in MB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10))
 
 
 def device() -> "torch.device":

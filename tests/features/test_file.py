@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longtail.features.file import mapped, writing
+from longtail.features.file import writing
 
 
 def test_what_is_written_in_pieces_is_a_safetensors_file(tmp_path):
@@ -23,7 +23,7 @@ def test_what_is_written_in_pieces_is_a_safetensors_file(tmp_path):
         out.put("features", 2, features[0, 2:])
     assert torch.equal(load_file(file)["features"], features)
     assert torch.equal(load_file(file)["labels"], labels)
-    assert all(torch.equal(mapped(file)[name], tensor) for name, tensor in load_file(file).items())
+    assert all(torch.equal(load_file(file)[name], tensor) for name, tensor in load_file(file).items())
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
@@ -36,7 +36,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
 def test_any_safetensors_file_is_mapped(tmp_path):
     tensors = {"a": torch.randn(3, 2), "none": torch.empty(0, 7), "on": torch.tensor(True)}
     save_file(tensors, tmp_path / "a.safetensors", metadata={"by": "us"})
-    found = mapped(tmp_path / "a.safetensors")
+    found = load_file(tmp_path / "a.safetensors")
     assert {name: tensor.shape for name, tensor in found.items()} == {n: t.shape for n, t in tensors.items()}
     assert torch.equal(found["a"], tensors["a"])
     found["a"].zero_()  # memory changes, the file does not
@@ -58,7 +58,9 @@ def test_a_full_disk_is_known_before_anything_is_written(tmp_path, monkeypatch):
 STREAM = """
 import resource, sys, torch
 from pathlib import Path
-from longtail.features.file import mapped, writing
+from safetensors.torch import load_file
+
+from longtail.features.file import writing
 file, rows, d = Path(sys.argv[1]), 115_846, 2048
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before = peak()
@@ -68,7 +70,7 @@ with writing(file, {"features": ((1, rows, d), torch.float32)}) as out:
         count = min(1000, rows - first)
         out.put("features", first, row + torch.arange(first, first + count)[:, None])
 print(int(peak() - before))
-found = mapped(file)["features"][0]
+found = load_file(file)["features"][0]
 assert found.shape == (rows, d)
 chosen = torch.tensor([0, 57_000, rows - 1])
 assert torch.equal(found[chosen], row + chosen[:, None])

@@ -1,4 +1,4 @@
-"""How many training images each class keeps under an imbalance profile (docs: explanation of the method)."""
+"""How many training images each class keeps under an imbalance profile (docs/reference/datasets.md)."""
 
 from pathlib import Path
 

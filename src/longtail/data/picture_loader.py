@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longtail.data.decode import Box, NotAPicture, center, square
+from longtail.device import cores
 from longtail.errors import UserError
 from longtail.settings.data import Pictures
 
@@ -181,7 +182,7 @@ def decoders() -> int:
     given = os.environ.get("LONGTAIL_DECODERS")
     if given is None:
         beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of the same run
-        return max(1, len(os.sched_getaffinity(0)) // beside) if torch.cuda.is_available() else 1
+        return max(1, cores() // beside) if torch.cuda.is_available() else 1
     if not given.isdecimal() or int(given) < 1:
         raise UserError(f"LONGTAIL_DECODERS={given}: should be a number of threads, at least 1")
     return int(given)

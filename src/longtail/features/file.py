@@ -1,6 +1,7 @@
-"""Files of features, written and read as a stream: what is in memory is a batch, not the file.
+"""Files of features, written as a stream: what is in memory is a batch, not the file.
 
 The format is safetensors, whose header needs only names, types and shapes: these are known beforehand.
+safetensors' own reader maps such a file, so that reading takes no more memory than what is looked at.
 """
 
 import json
@@ -11,11 +12,9 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor
 
-TYPES = {"F32": np.float32, "I64": np.int64, "BOOL": np.bool_}
 NAMES = {torch.float32: "F32", torch.int64: "I64"}
 
 Shapes = dict[str, tuple[tuple[int, ...], torch.dtype]]
@@ -62,28 +61,14 @@ def writing(file: Path, shapes: Shapes) -> Iterator[Writer]:
         start += prod(shape) * kind.itemsize
     with file.open("wb") as out:
         if end:
-            os.posix_fallocate(out.fileno(), 0, start)
+            _reserve(out, start)
         out.write(len(text).to_bytes(8, "little") + text)
         yield Writer(out, places)
 
 
-def mapped(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, mapped: what is read of them is in memory, and only while it fits.
-
-    A change to one changes memory, not the file.
-    """
-    with file.open("rb") as content:
-        length = int.from_bytes(content.read(8), "little")
-        header = json.loads(content.read(length))
-    found = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        shape, kind = tuple(entry["shape"]), TYPES[entry["dtype"]]
-        if prod(shape) == 0:
-            values = np.empty(shape, kind)
-        else:
-            offset = 8 + length + entry["data_offsets"][0]
-            values = np.memmap(file, kind, mode="c", offset=offset, shape=shape)
-        found[name] = torch.from_numpy(values)
-    return found
+def _reserve(out: BinaryIO, size: int) -> None:
+    """Take the room on the disk that a file will need, in bytes; macOS only sets the file's length."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(out.fileno(), 0, size)
+    else:
+        out.truncate(size)

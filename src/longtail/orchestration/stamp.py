@@ -9,16 +9,12 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from longtail.orchestration.plan import Plan
 from longtail.orchestration.published import Published
+from longtail.publish.published_record import is_current, read_record
 from longtail.runs import store
 from longtail.runs.identity import file_digest
-
-if TYPE_CHECKING:
-    pass
-from longtail.publish.published_record import is_current, read_record
 
 STALE = 1.0  # a second after the epoch: Snakemake takes a time of 0 for no time at all
 

@@ -25,6 +25,7 @@ from longtail.data.catalogue import leaves
 from longtail.data.decode import ORIENTATION, SIDEWAYS, NotAPicture, eight_bits, opened
 from longtail.data.file_changes import Stat
 from longtail.data.manifest import Entry
+from longtail.device import cores
 
 CHUNK = 32  # files a task
 SERIAL = 200  # files that are read sooner than processes are started
@@ -100,7 +101,7 @@ def inspect_all(root: str, paths: Sequence[str], workers: int | None = None) -> 
         paths: of the files.
         workers: processes; None: one a core.
     """
-    number = len(os.sched_getaffinity(0)) if workers is None else workers
+    number = cores() if workers is None else workers
     if len(paths) < SERIAL and workers is None:
         yield from (inspect(root, path) for path in paths)
         return

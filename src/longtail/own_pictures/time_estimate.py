@@ -12,7 +12,6 @@ in the model, nor what bfloat16 gains on a CPU; here they cancelled out.
 The figures for a GPU have not been held against one.
 """
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from longtail import device
 from longtail.data.decode import NotAPicture, center, square
 
 # 10^9 multiply-accumulate operations of a forward pass at 224 x 224 (counted on torchvision's networks).
@@ -87,7 +87,7 @@ def measured(files: Sequence[Path], size: int) -> Machine:
     import torch
 
     gpu = torch.cuda.is_available()
-    cores = len(os.sched_getaffinity(0))
+    cores = device.cores()
     name = torch.cuda.get_device_name() if gpu else "CPU"
     architecture, side, batch = ("resnet50", 224, 64) if gpu else ("resnet10", 96, 16)
     seconds = _step(architecture, side, batch, "cuda" if gpu else "cpu") / batch

@@ -71,9 +71,9 @@ class Cell:
 
         Mapped: with 8,142 classes the logits are 0.8 GB a run.
         """
-        from longtail.features.file import mapped  # imports torch
+        from safetensors.torch import load_file
 
-        found = mapped(self.runs["stage_two"] / "predictions.safetensors")
+        found = load_file(self.runs["stage_two"] / "predictions.safetensors")
         return {name: tensor.numpy() for name, tensor in found.items()}
 
     def lines(self, step: str, name: str) -> list[dict[str, str]]:

@@ -3,14 +3,11 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from longtail.errors import UserError
 from longtail.runs.identity import file_digest
 from longtail.runs.store import read_plan
-
-if TYPE_CHECKING:
-    pass
 
 
 def is_current(record: str, identity: str, outputs: list[str]) -> bool:

@@ -1,6 +1,5 @@
 """Leases of GPUs, so that two runs never share one, and how many runs share the one that a job has."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -8,15 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from longtail.errors import UserError
-
-if TYPE_CHECKING:
-    pass
-
 
 POLL_SECONDS = 0.5  # between two looks for a free GPU
 
@@ -73,26 +69,23 @@ def lease(devices: Sequence[str] | None = None, count: int = 1) -> Iterator[str 
         else:
             os.environ["CUDA_VISIBLE_DEVICES"] = before
         for lock in locks.values():
-            os.close(lock)
+            lock.release()
 
 
-def _wait_for(count: int, names: list[str], folder: Path) -> dict[str, int]:
-    """Lock the first free devices; their names and open lock files. None is held while too few are free."""
+def _wait_for(count: int, names: list[str], folder: Path) -> dict[str, FileLock]:
+    """Lock the first free devices; their names and locks. None is held while too few are free."""
     said = False
     while True:
-        held: dict[str, int] = {}
+        held: dict[str, FileLock] = {}
         for name in names:
-            lock = os.open(folder / re.sub(r"[^\w.-]", "_", name), os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(lock)
-            else:
+            lock = FileLock(folder / re.sub(r"[^\w.-]", "_", name), mode=0o600)
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
                 held[name] = lock
-                if len(held) == count:
-                    return held
+            if len(held) == count:
+                return held
         for lock in held.values():
-            os.close(lock)
+            lock.release()
         if not said:
             print(f"waiting for a free GPU ({len(names)} in use)", file=sys.stderr, flush=True)
             said = True

@@ -1,12 +1,12 @@
 """What a run records of itself in run.json, and whether the code is still the planned one."""
 
 import platform
-import resource
 import subprocess
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longtail.device import peak_memory_mb
 from longtail.errors import UserError
 from longtail.runs.code_identity import adopted, code_digest
 from longtail.runs.identity import file_digest
@@ -44,7 +44,7 @@ def recorded(planned: dict[str, Any], job: "Job", seconds: float) -> dict[str, A
         "python": platform.python_version(),
         "machine": platform.machine(),
         "seconds": round(seconds, 3),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_memory_mb": peak_memory_mb(),
         "facts": job.facts,
     }
 

@@ -21,7 +21,7 @@ class ExponentialImbalance(Settings):
 
 
 class ParetoImbalance(Settings):
-    """A Pareto tail between the largest and the smallest class (methods.md, section 4; Liu et al. 2019)."""
+    """A Pareto tail between the largest and the smallest class (Liu et al. 2019)."""
 
     profile: Literal["pareto"] = "pareto"
     alpha: float = Field(6.0, gt=0)
@@ -114,7 +114,7 @@ class ImbalanceBlock(Settings):
 
 
 class Validation(Settings):
-    """Where the images come from by which anything is selected (methods.md, section 1)."""
+    """Where the images come from by which anything is selected (docs/reference/datasets.md)."""
 
     source: Literal["unused", "holdout", "official", "test"] = "unused"
     per_class: int = Field(20, ge=1)  # of `unused`, as ImageNet-LT's official list has 20

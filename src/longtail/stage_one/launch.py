@@ -111,4 +111,5 @@ def launch(job: Job, number: int) -> None:
 def die_with_parent(with_signal: int = signal.SIGTERM) -> None:
     """Ask the kernel for a signal once the parent is dead: of a killed run no process trains on."""
     PR_SET_PDEATHSIG = 1  # noqa: N806 - the kernel's name
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, with_signal)
+    if sys.platform == "linux":  # elsewhere torchrun ends its processes when it is told to end
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, with_signal)

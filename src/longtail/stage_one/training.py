@@ -9,7 +9,6 @@ with a memory bank writes bank.csv: which images its exemplars are.
 """
 
 import json
-import resource
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from longtail.data.images import Images
 from longtail.data.labelled_images import Part, read_counts, read_part
 from longtail.data.normalisation import mean_and_std, normalise
-from longtail.device import describe, device, resolve_precision, set_up
+from longtail.device import describe, device, peak_memory_mb, resolve_precision, set_up
 from longtail.metrics import metrics
 from longtail.runs.job import Job
 from longtail.settings.phases import phases
@@ -61,8 +60,7 @@ def train_together(job: Job) -> None:
     training.run()
     if ranks().is_main:
         training.write()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    job.facts.update(processes=ranks().size, peak_memory_mb_of_a_process=round(peak / 1024))
+    job.facts.update(processes=ranks().size, peak_memory_mb_of_a_process=peak_memory_mb())
 
 
 def compute_together(jobs: Sequence[Job]) -> list[Exception | None]:

@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from longtail.data.labelled_images import read_counts
 from longtail.device import describe, device, set_up
 from longtail.errors import UserError
-from longtail.features.file import mapped
 from longtail.metrics import metrics
 from longtail.runs.job import Job
 from longtail.runs.progress import Progress
@@ -48,7 +47,7 @@ def compute(job: Job) -> None:
         except ValueError as error:
             raise UserError(f"{job.run}: {error}") from None
 
-    parts = {name: mapped(features / f"{name}.safetensors") for name in ("test", "validation")}
+    parts = {name: load_file(features / f"{name}.safetensors") for name in ("test", "validation")}
     logits = {name: fitted.logits(part["features"].to(where)).cpu() for name, part in parts.items()}
     test, validation = parts["test"], parts["validation"]
     save_file(
@@ -89,15 +88,15 @@ def compute(job: Job) -> None:
 
 def read_features(folder: Path, split: Path, whole: bool = False) -> FeatureData:
     """What the step `features` wrote, as a method reads it; features of all training images if asked."""
-    views, head = mapped(folder / "views.safetensors"), load_file(folder / "head.safetensors")
-    validation = mapped(folder / "validation.safetensors")
-    all_images = mapped(folder / "whole.safetensors") if whole else {}
+    views, head = load_file(folder / "views.safetensors"), load_file(folder / "head.safetensors")
+    validation = load_file(folder / "validation.safetensors")
+    all_images = load_file(folder / "whole.safetensors") if whole else {}
     return FeatureData(
         views=views["features"],
         view_logits=views["logits"],
         labels=views["labels"],
         class_counts=read_counts(split),
-        clean=mapped(folder / "train.safetensors")["features"],
+        clean=load_file(folder / "train.safetensors")["features"],
         validation=validation["features"],
         validation_labels=validation["labels"],
         head_weight=head["weight"],

@@ -1,14 +1,9 @@
 """What is checked of a table's settings before anything runs."""
 
-from typing import TYPE_CHECKING
-
 from longtail.errors import UserError
 from longtail.publish.printed import numbers
 from longtail.publish.printed.numbers import Printed
 from longtail.settings.published import Row, Table
-
-if TYPE_CHECKING:
-    pass
 
 
 def check(name: str, table: Table) -> None:

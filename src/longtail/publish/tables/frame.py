@@ -3,13 +3,9 @@
 import csv
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from longtail.groups import GROUPS
 from longtail.publish.printed.numbers import Printed
-
-if TYPE_CHECKING:
-    pass
 from longtail.publish.tables.rows import Difference, Measured, Seeds, TableRow, difference
 from longtail.publish.tables.words import NOT_APPLICABLE, augmentation, length, mean, number, selection
 

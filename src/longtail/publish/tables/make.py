@@ -4,12 +4,7 @@ A table holds nothing that changes from one making to the next, such as a date o
 runs give the same bytes.
 """
 
-from typing import TYPE_CHECKING
-
 from longtail.publish.job import PublishedJob
-
-if TYPE_CHECKING:
-    pass
 from longtail.publish.tables.frame import tidy
 from longtail.publish.tables.rows import rows
 

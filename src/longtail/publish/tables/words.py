@@ -1,13 +1,8 @@
 """Texts of tables."""
 
-from typing import TYPE_CHECKING
-
+from longtail.publish.tables.rows import Seeds, TableRow
 from longtail.settings.phases import phases
 from longtail.settings.recipe import Recipe
-
-if TYPE_CHECKING:
-    pass
-from longtail.publish.tables.rows import Seeds, TableRow
 
 NOT_APPLICABLE = "n/a"
 
