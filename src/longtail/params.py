@@ -14,8 +14,10 @@ from longtail.data_rich import Rich
 from longtail.datasets import DATASETS
 from longtail.errors import UserError
 from longtail.identity import PACKAGE
+from longtail.row_shorthand import rows_in_full
 from longtail.schedules import LearningRate, Length
 from longtail.settings import Neutral, Settings, method_names, settings_of
+from longtail.shorthand import MisplacedError, entries_in_full, over, without
 from longtail.sources import Data, Files, Pictures, PublishedData
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -654,7 +656,7 @@ class Params(Settings):
     stage_one: dict[EntryName, Recipe]
     features: Features = Features()
     stage_two: dict[EntryName, Classifier]
-    methods: dict[str, MethodRow]
+    methods: dict[str, MethodRow] = Field({})  # with those that rows of tables name by recipe and classifier
     tables: dict[EntryName, Table] = Field({})
     # results: tables of a settings file other than params.yaml stand beside those of params.yaml
     tables_in: Literal["results"] | None = None
@@ -667,7 +669,7 @@ class Params(Settings):
     def _complete_entries(cls, value: Any) -> Any:
         """A recipe is `training` with its own blocks in place; `stage_two: {afg: ...}` is the method afg."""
         if isinstance(value, dict):
-            value = dict(value)
+            value = rows_in_full(entries_in_full(value))
             shared = value.get("training")
             if isinstance(shared, dict) and isinstance(value.get("stage_one"), dict):
                 known = {key: item for key, item in shared.items() if key in Training.model_fields}
@@ -751,6 +753,7 @@ class Params(Settings):
 
         `like: FILE` (from the file's own folder) takes another file's settings and puts this one's in place,
         block by block; a list replaces a list, and a block of another name or form replaces the block.
+        `without: [KEY, ...]` names blocks of the other file that are not taken.
 
         Raises:
             UserError: one line with the key's path, what is wrong and what is allowed.
@@ -783,24 +786,8 @@ def _data(path: Path, below: tuple[Path, ...] = ()) -> Any:
     other = path.parent / data.pop("like")
     if path.resolve() in below:
         raise UserError(f"{path}: like: goes round in a circle")
-    return _over(_data(other, (*below, path.resolve())), data)
-
-
-def _over(base: Any, own: Any) -> Any:
-    """Own settings in place of a base's, block by block; a block of another name or form as a whole."""
-    if not isinstance(base, dict) or not isinstance(own, dict):
-        return own
-    if any(key in own and own[key] != base.get(key) for key in ("name", "form", "profile")):
-        return own
-    return {**base, **{key: _over(base.get(key), value) for key, value in own.items()}}
-
-
-class MisplacedError(ValueError):
-    """A wrong value that a check of the whole file found, with the path of its key."""
-
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(message)
-        self.path = path
+    base = _data(other, (*below, path.resolve()))
+    return over(without(base, data.pop("without", []), f"{path}: without"), data)
 
 
 def _classifier(name: str, entry: Any) -> Any:
