@@ -9,13 +9,15 @@ from longtail.errors import UserError
 from longtail.identity import closure
 from longtail.params import Params, parse
 from longtail.plan import STEPS, plan
+from longtail.row_shorthand import rows_in_full
+from longtail.shorthand import entries_in_full
 
 METHODS = ("CE", "Balanced Softmax", "GraLoss", "cRT", "GraLoss + cRT", "GLAG")
 
 
 @pytest.fixture(scope="module")
 def everything(root):
-    return parse((root / "params.yaml").read_text())
+    return rows_in_full(entries_in_full(parse((root / "params.yaml").read_text())))
 
 
 @pytest.fixture(scope="module")
