@@ -16,8 +16,8 @@ demo-asynchronous: environment
 
 # Every table and figure of params.yaml, on the same data with one seed.
 demo-all: environment
-	$(BIN)/snakemake --cores all --config params=workflow/settings/all/demo.yaml
-	@echo "tables, figures and report: results/demo/table*.md, results/demo/figures, results/demo/report.html"
+	$(BIN)/snakemake --cores all --config params=workflow/settings/demo-all.yaml
+	@echo "tables, figures and report: results/demo-all/table*.md, results/demo-all/figures, results/demo-all/report.html"
 
 test: environment
 	$(BIN)/python -m pytest -n 2

@@ -12,13 +12,15 @@ from longtail.runs.code_identity import closure
 from longtail.runs.steps import STEPS
 from longtail.settings.params import Params
 from longtail.settings.reading import parse
+from longtail.settings.row_shorthand import rows_in_full
+from longtail.settings.shorthand import entries_in_full
 
 METHODS = ("CE", "Balanced Softmax", "GraLoss", "cRT", "GraLoss + cRT", "GLAG")
 
 
 @pytest.fixture(scope="module")
 def everything(root):
-    return parse((root / "params.yaml").read_text())
+    return rows_in_full(entries_in_full(parse((root / "params.yaml").read_text())))
 
 
 @pytest.fixture(scope="module")

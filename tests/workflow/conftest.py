@@ -29,6 +29,7 @@ training:
   learning_rate: {peak: 0.1}
   augmentation: {crop: 1, flip: false, autoaugment: none, cutout: 0}
   evaluate_every: 0
+presets: {}
 stage_one:
   ce:
     loss: {name: logit_adjusted, gamma: {form: constant, a: 0.0}}

@@ -4,13 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-
-class MisplacedError(ValueError):
-    """A wrong value that a check of the whole file found, with the path of its key."""
-
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(message)
-        self.path = path
+from longtail.settings.shorthand import MisplacedError
 
 
 def error_lines(error: ValidationError, prefix: tuple[Any, ...] = ()) -> list[str]:

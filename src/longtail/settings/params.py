@@ -13,12 +13,14 @@ from longtail.settings.base import Settings
 from longtail.settings.classifier import Classifier, Features
 from longtail.settings.data import Data, PublishedData
 from longtail.settings.datasets import DATASETS
-from longtail.settings.messages import MisplacedError, error_lines
+from longtail.settings.messages import error_lines
 from longtail.settings.method_blocks import Figure
 from longtail.settings.names import NAME, EntryName
 from longtail.settings.published import Groups, MethodRow, Model, Sweep, Table
 from longtail.settings.reading import read_file
 from longtail.settings.recipe import Recipe, Training
+from longtail.settings.row_shorthand import rows_in_full
+from longtail.settings.shorthand import MisplacedError, entries_in_full
 from longtail.settings.split import ImbalanceBlock, Validation
 
 
@@ -52,7 +54,7 @@ class Params(Settings):
     stage_one: dict[EntryName, Recipe]
     features: Features = Features()
     stage_two: dict[EntryName, Classifier]
-    methods: dict[str, MethodRow]
+    methods: dict[str, MethodRow] = Field({})  # with those that rows of tables name by recipe and classifier
     tables: dict[EntryName, Table] = Field({})
     # results: tables of a settings file other than params.yaml stand beside those of params.yaml
     tables_in: Literal["results"] | None = None
@@ -65,7 +67,7 @@ class Params(Settings):
     def _complete_entries(cls, value: Any) -> Any:
         """A recipe is `training` with its own blocks in place; `stage_two: {afg: ...}` is the method afg."""
         if isinstance(value, dict):
-            value = dict(value)
+            value = rows_in_full(entries_in_full(value))
             shared = value.get("training")
             if isinstance(shared, dict) and isinstance(value.get("stage_one"), dict):
                 known = {key: item for key, item in shared.items() if key in Training.model_fields}
@@ -149,6 +151,7 @@ class Params(Settings):
 
         `like: FILE` (from the file's own folder) takes another file's settings and puts this one's in place,
         block by block; a list replaces a list, and a block of another name or form replaces the block.
+        `without: [KEY, ...]` names blocks of the other file that are not taken.
 
         Raises:
             UserError: one line with the key's path, what is wrong and what is allowed.

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from longtail.errors import UserError
+from longtail.settings.shorthand import over, without
 
 
 def read_file(path: Path, below: tuple[Path, ...] = ()) -> Any:
@@ -24,16 +25,8 @@ def read_file(path: Path, below: tuple[Path, ...] = ()) -> Any:
     other = path.parent / data.pop("like")
     if path.resolve() in below:
         raise UserError(f"{path}: like: goes round in a circle")
-    return merged(read_file(other, (*below, path.resolve())), data)
-
-
-def merged(base: Any, own: Any) -> Any:
-    """Own settings in place of a base's, block by block; a block of another name or form as a whole."""
-    if not isinstance(base, dict) or not isinstance(own, dict):
-        return own
-    if any(key in own and own[key] != base.get(key) for key in ("name", "form", "profile")):
-        return own
-    return {**base, **{key: merged(base.get(key), value) for key, value in own.items()}}
+    base = read_file(other, (*below, path.resolve()))
+    return over(without(base, data.pop("without", []), f"{path}: without"), data)
 
 
 class _Loader(yaml.SafeLoader):
