@@ -7,7 +7,7 @@ into `.longtail/plan`, from where its command reads them: edits of params.yaml m
 reach no job.
 """
 
-import os
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,9 +19,7 @@ from longtail.orchestration.run import Run, reference
 from longtail.runs.identity import digest
 from longtail.runs.steps import STEPS
 from longtail.runs.store import PLANNED, write_json, write_text
-from longtail.settings.base import Settings, Texts
-from longtail.settings.recipe import StageOneSettings
-from longtail.settings.weight_file import WeightFile
+from longtail.settings.base import Texts
 
 PUBLISHED = ("tables", "figures", "models", "report")
 
@@ -78,42 +76,40 @@ class Plan:
         return {**runs, **published}
 
     def write(self, folder: Path = PLANNED) -> None:
-        """Write what every command will be told; what is there already is the same by its name."""
+        """Write what every command will be told, where it is not there already to the letter.
+
+        A name says what a run is, but not where its modules stand, where the files of a dataset lie, or on
+        how many devices it is trained: so contents are compared.
+        """
         texts = Texts(hashed=False)
         for step in STEPS:
-            there = _names(folder / step)
+            (folder / step).mkdir(parents=True, exist_ok=True)
             for run in self.runs(step).values():
-                name = f"{run.name}.json"
-                if name not in there or _depends_on_local_paths(run):
-                    write_text(folder / step / name, run.planned(texts))
+                if _is_other(file := folder / step / f"{run.name}.json", text := run.planned(texts)):
+                    write_text(file, text)
         for item in self.published():
-            told = folder / item.kind / f"{item.name}-{item.identity[:16]}.json"
-            if not told.exists():
-                write_json(told, {**item.planned, "identity": item.identity}, indent=None)
+            told = {**item.planned, "identity": item.identity}
+            file = folder / item.kind / f"{item.name}-{item.identity[:16]}.json"
+            if _says_other(file, told):
+                write_json(file, told, indent=None)
         layers = folder / "layers" / f"{self.digest}.json"
-        if not layers.exists():
+        if _says_other(layers, self._listing()):
             write_json(layers, self._listing(), indent=None)
 
 
-def _depends_on_local_paths(run: Run) -> bool:
-    """Whether a run's command is told something that its name does not say.
-
-    A name says what a dataset is, or weights to begin with, but not where the files lie; and not on how many
-    devices a run is trained.
-    """
-    settings = run.settings
-    sharded = isinstance(settings, StageOneSettings) and settings.recipe.shards > 1
-    return run.step == "acquire" or sharded or _weight_file(settings) is not None
+def _is_other(file: Path, text: str) -> bool:
+    """Whether a file says something else than a text, or is not there; a damaged one does."""
+    try:
+        return file.read_bytes() != text.encode()
+    except OSError:
+        return True
 
 
-def _weight_file(settings: Settings) -> WeightFile | None:
-    """The file of weights that a run of stage one begins with."""
-    if not isinstance(settings, StageOneSettings):
-        return None
-    found = getattr(settings.recipe.network.options, "pretrained", None)
-    return found if isinstance(found, WeightFile) else None
-
-
-def _names(folder: Path) -> set[str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    return set(os.listdir(folder))
+def _says_other(file: Path, data: dict[str, Any]) -> bool:
+    """Whether a file of JSON says something else, but for when it was asked for again."""
+    try:
+        found = json.loads(file.read_bytes())
+        found.pop("asked", None)
+    except (OSError, ValueError, AttributeError):
+        return True
+    return bool(found != json.loads(json.dumps(data)))

@@ -123,7 +123,7 @@ class Published:
             "name": self.name,
             "folder": self.folder,
             "settings": plain(self.settings, hashed),
-            "modules": list(self.modules),
+            **({} if hashed else {"modules": list(self.modules)}),  # known by what they say: code
             "code": self.code,
             "reads": list(self.reads),
             "context": plain(self.context, hashed),
