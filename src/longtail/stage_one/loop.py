@@ -119,7 +119,7 @@ class Steps:
     ) -> None:
         self.phase, self.modules, self.rates, self.ranks = phase, modules, rates, processes
         self.factors = [group["factor"] for group in optimiser.param_groups]
-        self.make_optimiser, self._precision, self._device = optimiser, precision, phase.images.device
+        self._optimiser, self._precision, self._device = optimiser, precision, phase.images.device
         self.loss = torch.zeros((), dtype=torch.float64, device=self._device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self._device)
         self._reached: list[nn.Parameter] = []  # by the gradient of the last shard
@@ -134,7 +134,7 @@ class Steps:
 
     def take_shards(self, shards: Iterable[tuple[Sequence[Batch], float]], progress: Tensor) -> None:
         """One step of a batch that is cut up: batches and share of it of each shard of this process."""
-        self.make_optimiser.zero_grad(set_to_none=True)
+        self._optimiser.zero_grad(set_to_none=True)
         statistics = Statistics(self.modules, self.ranks)
         for batches, share in shards:
             statistics.begin()
@@ -144,7 +144,7 @@ class Steps:
             self.loss += outcome.loss.detach() * len(batches[0].labels)
             self.correct += outcome.correct
         statistics.average()
-        learning = [parameter for group in self.make_optimiser.param_groups for parameter in group["params"]]
+        learning = [parameter for group in self._optimiser.param_groups for parameter in group["params"]]
         reached = [parameter for parameter in learning if parameter.grad is not None]
         if reached:
             self._reached = reached
@@ -154,7 +154,7 @@ class Steps:
         self.ranks.add(
             *(parameter.grad for parameter in self._reached or learning if parameter.grad is not None)
         )
-        self.make_optimiser.step()
+        self._optimiser.step()
 
     def outcome(self, batches: Sequence[Batch], progress: Tensor) -> Outcome:
         """What a step computes of batches, before it changes anything but batch statistics."""
@@ -163,9 +163,9 @@ class Steps:
 
     def _take(self, batches: Sequence[Batch], progress: Tensor) -> None:
         outcome = self.outcome(batches, progress)
-        self.make_optimiser.zero_grad(set_to_none=True)
+        self._optimiser.zero_grad(set_to_none=True)
         outcome.loss.backward()  # type: ignore[no-untyped-call]
-        self.make_optimiser.step()
+        self._optimiser.step()
         self.loss += outcome.loss.detach() * len(batches[0].labels)
         self.correct += outcome.correct
 
