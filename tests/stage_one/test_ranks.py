@@ -18,8 +18,13 @@ from torch import nn
 
 from longtail.errors import UserError
 from longtail.settings.recipe import Recipe
+from longtail.settings.schedules import Length
 from longtail.stage_one import launch, loop
+from longtail.stage_one.batch import Batch
+from longtail.stage_one.losses import class_balanced, ldam, logit_adjusted
 from longtail.stage_one.ranks import Ranks, Statistics, shards
+from longtail.stage_one.transforms.mixup import Mixup
+from tests.stage_one.conftest import LABELS
 from tests.stage_one.test_stage_one import RECIPE, files, prepared, run
 
 TWO = {"shards": 2, "devices": 2}
@@ -58,20 +63,74 @@ def test_running_statistics_are_the_mean_of_what_shards_make_of_them():
     torch.testing.assert_close(layer.running_mean, 0.9 * 2.0 + 0.1 * means.mean(0))
 
 
-def test_gradients_of_shards_are_those_of_the_batch_where_nothing_is_normalised(make_phase, make_modules):
-    """Without batch normalisation's own statistics, shards change only the order of additions."""
-    trained = []
+WEIGHTED = {
+    "none": lambda counts: logit_adjusted.build(logit_adjusted.Settings(), counts),
+    "weights": lambda counts: class_balanced.build(class_balanced.Settings(beta=0.9), counts),
+    "images": lambda counts: class_balanced.build(
+        class_balanced.Settings(beta=0.9, average="images"), counts
+    ),
+    "deferred": lambda counts: ldam.build(
+        ldam.Settings(reweight=ldam.ReweightSettings(beta=0.9, start=0.5)), counts
+    ),
+}
+
+
+@pytest.mark.parametrize("loss", WEIGHTED)
+def test_gradients_of_shards_are_those_of_the_batch_where_nothing_is_normalised(
+    make_phase, make_modules, loss
+):
+    """Without batch normalisation's own statistics, shards change only the order of additions.
+
+    A loss that is divided by a sum of weights is divided by that of the whole batch.
+    """
+    trained, losses = [], []
     for number in (1, 3):
         modules = make_modules(dropout=0.0)
+        modules["loss"] = WEIGHTED[loss](LABELS.bincount())
         for module in modules.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = 0.0
                 module.track_running_stats = True
                 module.forward = nn.Identity().forward  # type: ignore[method-assign]
-        loop.train(make_phase(shards=number), modules, seed=0, precision="float32")
+        state = loop.train(make_phase(shards=number), modules, seed=0, precision="float32")
         trained.append([parameter.detach().clone() for parameter in modules.parameters()])
+        losses.append([row["train_loss"] for row in state.history])
     for one, other in zip(*trained, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_shards_of_a_batch_are_mixed_with_one_share(make_phase, make_modules):
+    """Partners are of the shard, as its statistics are; the share is the batch's."""
+    seen: list[tuple[int, float]] = []
+    mixup = Mixup(1.0)
+
+    def mixed(batch: Batch, generator: torch.Generator, shared: torch.Generator) -> Batch:
+        found = mixup(batch, generator, shared)
+        seen.append((len(batch.labels), float(found.weight)))
+        return found
+
+    phase = make_phase(shards=2, transforms=[mixed], length=Length(epochs=1))
+    loop.train(phase, make_modules(), seed=0, precision="float32")
+    steps = [seen[first : first + 2] for first in range(0, len(seen), 2)]
+    assert [sum(size for size, _ in step) for step in steps] == [8] * 6 + [2]
+    assert all(one[1] == other[1] for one, other in steps)
+    assert len({step[0][1] for step in steps}) == 7
+
+
+def test_runs_that_shared_otherwise_are_others_now_and_no_more_than_these():
+    hashed = {
+        name: Recipe.model_validate({**RECIPE, "shards": 2, **changes}).resolved(hashed=True)
+        for name, changes in {
+            "plain": {},
+            "weights": {"loss": "class_balanced"},
+            "images": {"loss": {"name": "class_balanced", "average": "images"}},
+            "mixup": {"transforms": ["mixup"]},
+        }.items()
+    }
+    assert {name for name in hashed if "shared_by" in hashed[name]} == {"weights", "mixup"}
+    whole = Recipe.model_validate({**RECIPE, "loss": "class_balanced"}).resolved(hashed=True)
+    assert "shared_by" not in whole
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def begin(planned: dict[str, Any]) -> "Job":
 
 
 def _pictures(raw: Path) -> Path | None:
-    """The folder of the picture files that a run is to see, once they are known to be those that were checked.
+    """The folder of the pictures that a run is to see, once they are known to be those that were checked.
 
     Where this machine has not read them yet, as in a new root or a new clone, all are hashed, once.
 
