@@ -68,7 +68,7 @@ def the_pages_loss() -> str:
 
 def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use_it(project):
     before = project.stored()
-    loss = "src/longtail/losses/poly.py"
+    loss = "src/longtail/stage_one/losses/poly.py"
     (project.path / loss).write_text(the_pages_loss())
     settings = parse(params(project))
     settings["stage_one"]["poly"] = {"loss": {"name": "poly", "epsilon": 2.0}}
@@ -99,12 +99,12 @@ def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use
 def test_a_new_key_with_a_neutral_value_invalidates_nothing(project):
     before = project.stored()
     project.edit(
-        "src/longtail/params.py",
-        "import BeforeValidator, Field",
-        "import BeforeValidator as BeforeValidator, Field",
+        "src/longtail/settings/recipe.py",
+        "import Field, model_validator",
+        "import Field as Field, model_validator",
     )
     project.edit(
-        "src/longtail/params.py",
+        "src/longtail/settings/recipe.py",
         "    weight_decay: float = Field(5e-4, ge=0)\n",
         "    weight_decay: float = Field(5e-4, ge=0)\n    dampening: Annotated[float, Neutral(0.0)] = 0.0\n",
     )
@@ -157,7 +157,9 @@ def test_an_edit_of_a_later_phase_leaves_the_first_one_alone(project):
 
 def test_adopt_lets_new_code_stand_for_finished_runs(project):
     before = project.stored()
-    project.edit("src/longtail/losses/logit_adjusted.py", "def build(", "UNUSED = 1\n\n\ndef build(")
+    project.edit(
+        "src/longtail/stage_one/losses/logit_adjusted.py", "def build(", "UNUSED = 1\n\n\ndef build("
+    )
     assert not project.nothing_to_do()
     project.run("longtail", "adopt", "--reason", "an unused name was added")
     assert "an unused name was added" in (project.path / "workflow/adopted.csv").read_text()
