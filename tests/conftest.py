@@ -7,8 +7,9 @@ import pytest
 from hypothesis import settings
 
 # Speed is measured in benchmarks/; a slow machine is no failure.
-settings.register_profile("longtail", deadline=None)
-settings.load_profile("longtail")
+settings.register_profile("here", deadline=None, max_examples=25)
+settings.register_profile("ci", deadline=None, max_examples=100)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]

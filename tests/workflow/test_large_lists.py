@@ -209,7 +209,7 @@ def test_without_the_lists_one_line_says_where_to_get_them(tmp_path):
     code, out = project.status("snakemake", "-n", "--config", "params=workflow/settings/imagenet-lt.yaml")
     assert code == 2
     assert "data/lists/ImageNet_LT_train.txt: cannot be read" in out
-    assert "docs/data.md says where to get it" in out
+    assert "docs/how-to/large-datasets.md says where to get it" in out
 
 
 def test_prune_spares_the_runs_of_a_dataset_whose_lists_are_not_here(tmp_path):

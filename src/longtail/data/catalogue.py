@@ -234,5 +234,5 @@ def _content(file: str) -> str:
         return file_digest(Path(file).expanduser())
     except OSError as error:
         raise UserError(
-            f"{file}: cannot be read ({error.strerror}); docs/data.md says where to get it"
+            f"{file}: cannot be read ({error.strerror}); docs/how-to/large-datasets.md says where to get it"
         ) from None

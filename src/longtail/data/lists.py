@@ -188,7 +188,7 @@ def _lines(file: str) -> list[str]:
         return Path(file).expanduser().read_text("utf-8-sig").split("\n")
     except OSError as error:
         raise UserError(
-            f"{file}: cannot be read ({error.strerror}); docs/data.md says where to get it"
+            f"{file}: cannot be read ({error.strerror}); docs/how-to/large-datasets.md says where to get it"
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: is no text in UTF-8 ({error.reason} at byte {error.start})") from None

@@ -9,7 +9,9 @@ from longtail.runs.identity import composed, hashed
 from longtail.settings.base import Settings, Texts
 from longtail.settings.recipe import StageOneSettings
 
-DECODERS = 8  # cores a device that decode pictures; one decodes about 900 a second (docs/scale.md)
+DECODERS = (
+    8  # cores a device that decode pictures; one decodes about 900 a second (docs/explanation/scale.md)
+)
 
 
 MEMORY_MB, PICTURES_MB = 4000, 16_000  # that a run asks a cluster for

@@ -1,6 +1,6 @@
 """`longtail init`: look at a user's folder of pictures, check them, and write settings that suit them.
 
-What is chosen and why stands beside each value in the file; docs/data.md has the rules.
+What is chosen and why stands beside each value in the file; docs/how-to/own-pictures.md has the rules.
 """
 
 import os

@@ -23,7 +23,7 @@ from longtail.settings.base import Settings as BaseSettings
 from longtail.settings.rich_classes import Rich, rich_classes
 
 # Of a batch that is measured, in training steps. On a GPU these are replayed graphs, while measuring launches
-# every kernel: 14 is estimated from launches (docs/performance.md), not measured.
+# every kernel: 14 is estimated from launches (docs/explanation/performance.md), not measured.
 COST = {"cpu": 5 / 3, "cuda": 14.0}
 SHARE = 0.1  # of the training that `every: auto` may cost
 GRADIENTS = ("total", "rich", "poor")
