@@ -239,6 +239,7 @@ os.kill(int(files[1].read_text()), signal.SIGKILL)
 """
 
 
+@pytest.mark.workflow
 def test_a_killed_run_leaves_no_process_and_fewer_go_on(inputs, tmp_path, hanging, monkeypatch):
     flag, place = hanging
     undisturbed = run(inputs, tmp_path / "undisturbed", **{**TWO, "devices": 1})
@@ -283,6 +284,7 @@ def test_on_several_nodes_slurm_starts_torchrun_on_each(tmp_path, monkeypatch):
     assert "--standalone" not in found
 
 
+@pytest.mark.workflow
 def test_two_machines_meet_and_train_one_run(inputs, tmp_path, monkeypatch):
     """Two torchrun agents that meet at an address, as on two nodes: here both on this machine."""
     job = prepared(inputs, tmp_path / "two", **TWO)
