@@ -25,8 +25,9 @@ def ours(
     """Seconds of runs of ratio 100 with params.yaml's augmentation, until all of them are over.
 
     Several runs share a process, a thread and a stream each, as in
-    `longtail.stage_one.training.compute_together`. From fewer than 200 epochs it is extrapolated as start + 200 epochs, from a run of one epoch and
-    one of `epochs` more: a run's start (its first steps, the recording of its graph) is paid once.
+    `longtail.stage_one.training.compute_together`. From fewer than 200 epochs it is extrapolated as start +
+    200 epochs, from a run of one epoch and one of `epochs` more: a run's start (its first steps, the
+    recording of its graph) is paid once.
     """
     sides = [Ours(augmentation="full") for _ in range(runs)]
 
