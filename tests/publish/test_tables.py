@@ -22,6 +22,7 @@ from longtail.settings.published import Groups
 from longtail.settings.recipe import Recipe
 from tests import published_runs as made
 
+SNAPSHOT = Path(__file__).parent / "snapshot"
 SUFFIXES = ("csv", "md", "tex", "html")
 FIRST_COLUMNS = (
     "section,method,imbalance_ratio,mean,standard_deviation,seeds,printed,difference,selection_split"
@@ -443,20 +444,30 @@ def test_html_is_escaped_and_needs_nothing_else(tmp_path):
     assert not re.search(r"(src|href)=|@import|url\(", text)
 
 
-def test_planning_a_table_imports_neither_torch_nor_matplotlib():
-    code = (
-        "import longtail.publish.tables.check, json, sys; "
-        "print(json.dumps([name in sys.modules for name in sys.argv[1:]]))"
-    )
+@pytest.mark.parametrize(
+    "planning",
+    ["longtail.publish.tables.check", "longtail.orchestration.planner", "longtail.orchestration.stamp"],
+)
+def test_planning_imports_neither_torch_nor_matplotlib_nor_pandas(planning):
+    loaded = "[name for name in sys.argv[1:] if name in sys.modules]"
+    code = f"import {planning}, json, sys; print(json.dumps({loaded}))"
     source = str(Path(tables.__file__).parents[3])
     done = subprocess.run(
-        [sys.executable, "-c", code, "torch", "matplotlib"],
+        [sys.executable, "-c", code, "torch", "matplotlib", "pandas"],
         capture_output=True,
         text=True,
         check=True,
         env={"PYTHONPATH": source},
     )
-    assert json.loads(done.stdout) == [False, False]
+    assert json.loads(done.stdout) == []
+
+
+def test_every_byte_of_a_table_is_as_it_was(tmp_path):
+    """In the folder snapshot stands what was published before tables were made by pandas."""
+    table = made.table(against="Cross-entropy")
+    found = written(made.job(tmp_path, table, subsets=(0, 1), seeds=(0, 1), ratios=(100.0, 10.0)))
+    for suffix, text in found.items():
+        assert text == (SNAPSHOT / f"table2.{suffix}").read_text("utf-8"), suffix
 
 
 LARGE = [
