@@ -22,9 +22,9 @@ demo-all: environment
 test: environment
 	$(BIN)/python -m pytest -n 2
 
-# Workflows from end to end, which take minutes.
+# Snakemake, DVC and torchrun from end to end.
 test-workflow: environment
-	$(BIN)/python -m pytest -n 2 -m slow tests/workflow
+	$(BIN)/python -m pytest -n 2 -m workflow
 
 # A real Slurm of one node with two fake GPUs; where its packages are missing, the tests say which (docs/how-to/cluster.md).
 test-slurm: environment

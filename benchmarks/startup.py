@@ -16,7 +16,7 @@ from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import OURS, Side
 
 PART = "startup"
-UNWANTED = ("torchvision", "matplotlib", "snakemake", "sklearn", "dvclive", "pandas", "torch._dynamo")
+UNWANTED = ("torchvision", "matplotlib", "snakemake", "sklearn", "pandas", "torch._dynamo")
 
 
 def prepare(folder: Path, divisor: int = 1) -> None:

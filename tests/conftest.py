@@ -7,11 +7,32 @@ import pytest
 from hypothesis import settings
 
 # Speed is measured in benchmarks/; a slow machine is no failure.
-settings.register_profile("longtail", deadline=None)
-settings.load_profile("longtail")
+settings.register_profile("here", deadline=None, max_examples=25)
+settings.register_profile("ci", deadline=None, max_examples=100)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
+# Where tests take seconds each: these begin first, so that at the end no process waits for another.
+SLOWEST = (
+    "workflow",
+    "stage_one/test_ranks.py",
+    "test_extending.py",
+    "publish/test_figures.py",
+    "export",
+    "orchestration",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests by how slow their files are; the order within a file stays."""
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(ROOT / "tests")
+        slow = [number for number, name in enumerate(SLOWEST) if path.is_relative_to(name)]
+        return slow[0] if slow else len(SLOWEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

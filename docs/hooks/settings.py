@@ -20,8 +20,9 @@ from mkdocs.structure.pages import Page
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from longtail.params import Method, Params  # the models: the one place to edit when they move
-from longtail.settings import method_file, method_names, settings_of
+from longtail.settings.method_blocks import Method
+from longtail.settings.methods import method_file, method_names, settings_of
+from longtail.settings.params import Params
 
 PAGE, MARK = "reference/settings.md", "<!-- settings -->"
 TOLD_APART_BY = ("kind", "form", "profile")  # the key whose value tells the blocks of a union apart

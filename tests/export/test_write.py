@@ -3,13 +3,16 @@
 import json
 import math
 import os
+import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 from torch.nn import functional as F
 
 from longtail import cli
@@ -17,7 +20,7 @@ from longtail.errors import UserError
 from longtail.export import onnx_session as onnx_model
 from longtail.export import write as export
 from longtail.export.folder import Description
-from longtail.export.module import load_exported
+from longtail.export.module import assembled, load_exported
 from longtail.export.temperature import negative_log_likelihood, temperature
 from longtail.runs import store
 from longtail.runs.code_identity import closure
@@ -25,6 +28,8 @@ from longtail.runs.lookup import named
 from longtail.runs.steps import MODULES
 from tests import finished_runs
 
+# The forms of an exported graph, each with a run of it.
+FORMS = {"plain": "joint", "centred": "ncm", "Tukey": "tukey", "cosine": "cosine"}
 EXACT = ("joint", "crt", "tau_normalisation", "ncm", "lws", "afg", "cosine", "tukey")
 
 
@@ -41,8 +46,19 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def joint(runs) -> Path:
-    return export.export(runs["joint"], "joint")
+def exported(runs):
+    """The exported folder of each form that a graph can have; each is made once."""
+
+    @cache
+    def made(form: str) -> Path:
+        return export.export(runs[FORMS[form]])
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def joint(exported) -> Path:
+    return exported("plain")
 
 
 def test_images():
@@ -52,14 +68,28 @@ def test_images():
 test_images.__test__ = False  # type: ignore[attr-defined]
 
 
+def logits_of_the_run(runs, kind: str) -> Tensor:
+    return load_file(store.stored("stage_two", runs[kind]) / "predictions.safetensors")["logits"]
+
+
 @pytest.mark.parametrize("kind", EXACT)
-def test_an_exported_model_has_the_logits_of_the_run_in_torch_and_in_onnxruntime(runs, kind):
-    folder = export.export(runs[kind])
-    assert folder == Path("exported") / runs[kind]
-    expected = load_file(store.stored("stage_two", runs[kind]) / "predictions.safetensors")["logits"]
+def test_a_model_has_the_logits_of_the_run(runs, kind):
+    model, test = export.assemble(named(runs[kind]))
+    expected = logits_of_the_run(runs, kind)
+    probabilities, logits = assembled(model.description, model.tensors)(test.images)
+    # A float32 run on the same kind of processor: to the last bits.
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    scaled = F.softmax(expected.double() / model.description.temperature, 1).float()
+    torch.testing.assert_close(probabilities, scaled, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_exported_model_has_the_logits_of_the_run_in_torch_and_in_onnxruntime(runs, exported, form):
+    folder = exported(form)
+    assert folder == Path("exported") / runs[FORMS[form]]
+    expected = logits_of_the_run(runs, FORMS[form])
     model, description = load_exported(folder)
     probabilities, logits = model(test_images())
-    # A float32 run on the same kind of processor: to the last bits.
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
     scaled = F.softmax(expected.double() / description.temperature, 1).float()
     torch.testing.assert_close(probabilities, scaled, rtol=0, atol=1e-4)
@@ -70,6 +100,18 @@ def test_an_exported_model_has_the_logits_of_the_run_in_torch_and_in_onnxruntime
         found_p, found_l = session.run(["probabilities", "logits"], {"images": images})
         assert np.abs(found_p - probabilities[:batch].numpy()).max() < 1e-5
         assert np.abs(found_l - logits[:batch].numpy()).max() < 1e-4 * float(expected.abs().max())
+
+
+def test_every_classifier_is_of_a_form_that_is_exported(runs):
+    """What the graph has beside the weights: how features are prepared for the linear classifier."""
+
+    def form(kind: str) -> tuple[float, bool, bool]:
+        description = export.assemble(named(runs[kind]))[0].description
+        return description.tukey, description.center, description.normalise
+
+    forms = {name: form(kind) for name, kind in FORMS.items()}
+    assert len(set(forms.values())) == len(forms)
+    assert {form(kind) for kind in EXACT} == set(forms.values())
 
 
 def test_the_runs_are_of_the_kinds_they_are_named_for(runs):
@@ -166,6 +208,7 @@ def test_the_cards_own_examples_run(joint, monkeypatch, capsys):
 
 def test_exports_of_one_run_are_the_same_bytes_and_name_no_folder_of_this_machine(runs, joint):
     again = export.export(runs["joint"], "again")
+    assert again == Path("again")
     for name in ("model.safetensors", "model.onnx", "model.json"):
         content = (joint / name).read_bytes()
         assert content == (again / name).read_bytes()
@@ -233,8 +276,8 @@ def test_a_folder_of_something_else_is_left_alone(runs):
     assert [file.name for file in Path("mine").iterdir()] == ["thesis.tex"]
 
 
-def test_an_export_that_fails_leaves_what_was_there_and_nothing_half_written(runs, monkeypatch):
-    target = export.export(runs["joint"], "kept")
+def test_an_export_that_fails_leaves_what_was_there_and_nothing_half_written(runs, joint, monkeypatch):
+    target = Path(shutil.copytree(joint, "kept"))
     before = {file.name: file.read_bytes() for file in target.iterdir()}
     monkeypatch.setattr(export, "to_onnx", lambda *_: b"")
     monkeypatch.setattr(export, "compare", lambda *_: 0.5)

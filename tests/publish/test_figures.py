@@ -61,37 +61,64 @@ def test_every_figure_has_a_caption():
         assert len((CAPTIONS / f"{kind}.rst").read_text("utf-8")) > 100
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_same_runs_give_the_same_bytes_with_no_date(tmp_path, kind):
-    files = []
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        made_job = job(folder, kind, seeds=(0, 1))
+def drawn(folder: Path, kind: str, **changes) -> tuple[mpl.figure.Figure, dict[str, bytes]]:
+    """A figure as `longtail figures` draws it, and the files that it writes."""
+    made_job, figures = job(folder, kind, **changes), []
+
+    def save(figure: mpl.figure.Figure, path: Path) -> None:
+        figures.append(figure)
+        real(figure, path)
+
+    real = drawing.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "save", save)
         drawing.compute(made_job)
-        files.append({file.name: file.read_bytes() for file in made_job.folder.iterdir()})
-    assert set(files[0]) == {f"{kind}.{suffix}" for suffix in ("png", "svg", "pdf")}
-    assert files[0] == files[1]
-    assert b"CreationDate" not in files[0][f"{kind}.pdf"]
-    assert b"dc:date" not in files[0][f"{kind}.svg"]
+    [figure] = figures
+    return figure, {file.name: file.read_bytes() for file in made_job.folder.iterdir()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_axis_says_what_it_shows(tmp_path, kind):
-    figure = draw(tmp_path, kind)
+@pytest.fixture(scope="module", params=KINDS)
+def twice(request, tmp_path_factory):
+    """A kind of figure, drawn twice of runs that were made twice: the kind, both figures, their files."""
+    folder = tmp_path_factory.mktemp(request.param)
+    both = [drawn(folder / place, request.param) for place in ("a", "b")]
+    return request.param, *zip(*both, strict=True)
+
+
+def says_what_it_shows(figure: mpl.figure.Figure) -> list[str]:
+    """Every axis has its label; the titles."""
     for place, axis in enumerate(figure.axes):
         is_bar = axis.get_label() == "<colorbar>"
         assert axis.get_ylabel()
         assert is_bar or axis.get_xlabel(), place
     titles = [axis.get_title(loc="left") + axis.get_title() for axis in figure.axes] + [figure.get_suptitle()]
     assert any(titles)
-    if kind not in ("gamma", "class_counts", "calibrated_distribution"):
-        assert any("cifar100, ratio 100, 3 seeds" in title for title in titles)
+    return titles
+
+
+def test_the_same_runs_give_the_same_bytes_with_no_date(twice):
+    kind, _, files = twice
+    assert set(files[0]) == {f"{kind}.{suffix}" for suffix in ("png", "svg", "pdf")}
+    assert files[0] == files[1]
+    assert b"CreationDate" not in files[0][f"{kind}.pdf"]
+    assert b"dc:date" not in files[0][f"{kind}.svg"]
+
+
+def test_every_axis_says_what_it_shows(twice):
+    kind, figures, _ = twice
+    for figure in figures:
+        titles = says_what_it_shows(figure)
+        if kind not in ("gamma", "class_counts", "calibrated_distribution"):
+            assert any("cifar100, ratio 100, 3 seeds" in title for title in titles)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_seed_and_ten_classes_are_enough(tmp_path, kind):
-    made_job = job(tmp_path, kind, seeds=(0,), size={"classes": 10, "largest": 130}, dataset="digits")
-    drawing.compute(made_job)
-    assert (made_job.folder / f"{kind}.png").stat().st_size > 5000
+def test_one_seed_and_ten_classes_are_enough(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(drawing, "WITHOUT_DATE", {"png": drawing.WITHOUT_DATE["png"]})
+    few = {"seeds": (0,), "size": {"classes": 10, "largest": 130}, "dataset": "digits"}
+    figure, files = drawn(tmp_path, kind, **few)
+    says_what_it_shows(figure)
+    assert len(files[f"{kind}.png"]) > 5000
 
 
 def test_class_counts_shows_the_published_numbers_of_images(tmp_path):

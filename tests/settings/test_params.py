@@ -276,7 +276,7 @@ def test_a_recipe_without_transforms_is_who_it_was_before_there_were_any(setting
 def test_a_key_given_twice_is_an_error(tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text("dataset: digits\ndataset: cifar100\n")
-    with pytest.raises(UserError, match="dataset given twice"):
+    with pytest.raises(UserError, match=r"line 2: .dataset. given twice"):
         Params.load(file)
 
 

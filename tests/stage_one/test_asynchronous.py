@@ -12,7 +12,7 @@ from longtail.data import normalisation
 from longtail.data.labelled_images import Part, read_part
 from longtail.errors import UserError
 from longtail.settings.recipe import Recipe
-from longtail.stage_one import curves, training
+from longtail.stage_one import training
 from longtail.stage_one.bank import choose_bank
 from longtail.stage_one.batch import Batch
 from longtail.stage_one.exemplars import herding
@@ -272,15 +272,15 @@ def test_killed_before_at_or_after_the_border_of_the_phases_it_ends_the_same(
 ):
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
     whole = run(inputs, tmp_path / "whole", **TWO_PHASES)
-    add = curves.Curves.add
+    report = training.Training.report
 
-    def killed(self, row, step):
-        add(self, row, step)
-        if step == epochs:
+    def killed(self, row, state):
+        report(self, row, state)
+        if len(state.history) == epochs:
             raise KillError
 
     with monkeypatch.context() as patch:
-        patch.setattr(curves.Curves, "add", killed)
+        patch.setattr(training.Training, "report", killed)
         with pytest.raises(KillError):
             run(inputs, tmp_path / "resumed", **TWO_PHASES)
     for left in (tmp_path / "resumed").rglob("outputs"):

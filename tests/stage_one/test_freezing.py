@@ -12,7 +12,7 @@ from longtail.errors import UserError
 from longtail.random import generator
 from longtail.settings.recipe import Optimiser, StageOneSettings
 from longtail.settings.schedules import Length
-from longtail.stage_one import curves
+from longtail.stage_one import training
 from longtail.stage_one.freezing import learning
 from longtail.stage_one.loop import train
 from longtail.stage_one.networks import resnet, resnet_cifar
@@ -219,15 +219,15 @@ def test_a_training_with_two_rates_goes_on_where_it_was_killed(inputs, tmp_path,
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
     recipe = {"optimiser": {"trunk_rate": 0.3}, "freeze": "all_but_last_block"}
     whole = run(inputs, tmp_path / "whole", **recipe)
-    add = curves.Curves.add
+    report = training.Training.report
 
-    def killed(self, row, step):
-        add(self, row, step)
-        if step == 2:
+    def killed(self, row, state):
+        report(self, row, state)
+        if len(state.history) == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(curves.Curves, "add", killed)
+        patch.setattr(training.Training, "report", killed)
         with pytest.raises(KeyboardInterrupt):
             run(inputs, tmp_path / "resumed", **recipe)
     (tmp_path / "resumed/outputs").rename(tmp_path / "resumed/left")

@@ -139,7 +139,7 @@ def test_history_tells_rate_and_strength_of_the_last_step_of_an_epoch(make_phase
 def test_label_pairs_are_mixup_without_soft_labels(make_phase, make_modules):
     """Zhang et al. 2018: the loss of a mixed image is linear in its two labels."""
 
-    def mixup(batch: Batch, generator: torch.Generator) -> Batch:
+    def mixup(batch: Batch, generator: torch.Generator, shared: torch.Generator) -> Batch:
         order = torch.randperm(len(batch.labels), generator=generator)
         share = torch.rand(len(order), generator=generator)
         image_share = share[:, None, None, None]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from longtail.stage_one import curves, supervised_step
+from longtail.stage_one import supervised_step, training
 from tests.stage_one.test_resume import KillError
 
 from .test_stage_one import files, run
@@ -89,15 +89,15 @@ def test_a_new_head_is_new_and_learns_while_the_old_one_would_go_on(inputs, tmp_
 def test_killed_after_any_epoch_of_any_phase_it_ends_the_same(inputs, tmp_path, monkeypatch, epochs):
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
     whole = run(inputs, tmp_path / "whole", then=MANY)
-    add = curves.Curves.add
+    report = training.Training.report
 
-    def killed(self, row, step):
-        add(self, row, step)
-        if step == epochs:
+    def killed(self, row, state):
+        report(self, row, state)
+        if len(state.history) == epochs:
             raise KillError
 
     with monkeypatch.context() as patch:
-        patch.setattr(curves.Curves, "add", killed)
+        patch.setattr(training.Training, "report", killed)
         with pytest.raises(KillError):
             run(inputs, tmp_path / "resumed", then=MANY)
     for left in (tmp_path / "resumed").rglob("outputs"):

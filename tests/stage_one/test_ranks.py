@@ -18,11 +18,33 @@ from torch import nn
 
 from longtail.errors import UserError
 from longtail.settings.recipe import Recipe
+from longtail.settings.schedules import Length
 from longtail.stage_one import launch, loop
+from longtail.stage_one.batch import Batch
+from longtail.stage_one.losses import class_balanced, ldam, logit_adjusted
 from longtail.stage_one.ranks import Ranks, Statistics, shards
+from longtail.stage_one.transforms.mixup import Mixup
+from tests.stage_one.conftest import LABELS
+from tests.stage_one.pair import Pair
 from tests.stage_one.test_stage_one import RECIPE, files, prepared, run
 
 TWO = {"shards": 2, "devices": 2}
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """Two processes, started once, that train what several tests ask for."""
+    started = Pair(tmp_path_factory.mktemp("pair"))
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def pair(two_processes, monkeypatch) -> Pair:
+    """`launch` hands its runs to the two processes."""
+    monkeypatch.setattr(launch.subprocess, "Popen", two_processes.popen)
+    two_processes.statuses.clear()
+    return two_processes
 
 
 @given(st.integers(1, 300), st.integers(2, 64), st.integers(1, 8), st.integers(1, 8))
@@ -58,27 +80,81 @@ def test_running_statistics_are_the_mean_of_what_shards_make_of_them():
     torch.testing.assert_close(layer.running_mean, 0.9 * 2.0 + 0.1 * means.mean(0))
 
 
-def test_gradients_of_shards_are_those_of_the_batch_where_nothing_is_normalised(make_phase, make_modules):
-    """Without batch normalisation's own statistics, shards change only the order of additions."""
-    trained = []
+WEIGHTED = {
+    "none": lambda counts: logit_adjusted.build(logit_adjusted.Settings(), counts),
+    "weights": lambda counts: class_balanced.build(class_balanced.Settings(beta=0.9), counts),
+    "images": lambda counts: class_balanced.build(
+        class_balanced.Settings(beta=0.9, average="images"), counts
+    ),
+    "deferred": lambda counts: ldam.build(
+        ldam.Settings(reweight=ldam.ReweightSettings(beta=0.9, start=0.5)), counts
+    ),
+}
+
+
+@pytest.mark.parametrize("loss", WEIGHTED)
+def test_gradients_of_shards_are_those_of_the_batch_where_nothing_is_normalised(
+    make_phase, make_modules, loss
+):
+    """Without batch normalisation's own statistics, shards change only the order of additions.
+
+    A loss that is divided by a sum of weights is divided by that of the whole batch.
+    """
+    trained, losses = [], []
     for number in (1, 3):
         modules = make_modules(dropout=0.0)
+        modules["loss"] = WEIGHTED[loss](LABELS.bincount())
         for module in modules.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = 0.0
                 module.track_running_stats = True
                 module.forward = nn.Identity().forward  # type: ignore[method-assign]
-        loop.train(make_phase(shards=number), modules, seed=0, precision="float32")
+        state = loop.train(make_phase(shards=number), modules, seed=0, precision="float32")
         trained.append([parameter.detach().clone() for parameter in modules.parameters()])
+        losses.append([row["train_loss"] for row in state.history])
     for one, other in zip(*trained, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_the_shards_of_a_batch_are_mixed_with_one_share(make_phase, make_modules):
+    """Partners are of the shard, as its statistics are; the share is the batch's."""
+    seen: list[tuple[int, float]] = []
+    mixup = Mixup(1.0)
+
+    def mixed(batch: Batch, generator: torch.Generator, shared: torch.Generator) -> Batch:
+        found = mixup(batch, generator, shared)
+        seen.append((len(batch.labels), float(found.weight)))
+        return found
+
+    phase = make_phase(shards=2, transforms=[mixed], length=Length(epochs=1))
+    loop.train(phase, make_modules(), seed=0, precision="float32")
+    steps = [seen[first : first + 2] for first in range(0, len(seen), 2)]
+    assert [sum(size for size, _ in step) for step in steps] == [8] * 6 + [2]
+    assert all(one[1] == other[1] for one, other in steps)
+    assert len({step[0][1] for step in steps}) == 7
+
+
+def test_runs_that_shared_otherwise_are_others_now_and_no_more_than_these():
+    hashed = {
+        name: Recipe.model_validate({**RECIPE, "shards": 2, **changes}).resolved(hashed=True)
+        for name, changes in {
+            "plain": {},
+            "weights": {"loss": "class_balanced"},
+            "images": {"loss": {"name": "class_balanced", "average": "images"}},
+            "mixup": {"transforms": ["mixup"]},
+        }.items()
+    }
+    assert {name for name in hashed if "shared_by" in hashed[name]} == {"weights", "mixup"}
+    whole = Recipe.model_validate({**RECIPE, "loss": "class_balanced"}).resolved(hashed=True)
+    assert "shared_by" not in whole
 
 
 @pytest.mark.parametrize(
     "changes",
     [{}, {"transforms": [{"name": "mixup", "alpha": 1.0}]}, {"sampler": "class_balanced", "batch_size": 10}],
 )
-def test_two_processes_are_one_that_takes_two_shards(inputs, tmp_path, changes):
+def test_two_processes_are_one_that_takes_two_shards(inputs, tmp_path, pair, changes):
     alone = run(inputs, tmp_path / "alone", **{**TWO, "devices": 1}, **changes)
     both = run(inputs, tmp_path / "both", **TWO, **changes)
     assert "processes" not in alone.facts
@@ -86,6 +162,7 @@ def test_two_processes_are_one_that_takes_two_shards(inputs, tmp_path, changes):
     expected, found = files(alone.folder), files(both.folder)
     for name in ("history.csv", "metrics.json", "model.safetensors"):
         assert found[name] == expected[name], name  # (a + b) has one order only
+    assert pair.statuses == [[0, 0]]
 
 
 def test_the_number_of_processes_counts_in_no_identity():
@@ -162,7 +239,7 @@ def test_after_the_kill_of_a_rank_all_go_on_from_the_checkpoint(inputs, tmp_path
         assert found[name] == expected[name], name
 
 
-def test_a_run_that_was_killed_while_it_wrote_is_written(inputs, tmp_path):
+def test_a_run_that_was_killed_while_it_wrote_is_written(inputs, tmp_path, pair):
     """All epochs are done: the last logits are those of all processes, of which only the first one writes."""
     first = run(inputs, tmp_path / "run", **TWO)
     expected = files(first.folder)
@@ -174,7 +251,7 @@ def test_a_run_that_was_killed_while_it_wrote_is_written(inputs, tmp_path):
         assert again[name] == expected[name]
 
 
-def test_a_part_smaller_than_the_number_of_processes(inputs, tmp_path):
+def test_a_part_smaller_than_the_number_of_processes(inputs, tmp_path, pair):
     file = inputs["split"] / "validation.csv"
     file.write_text("\n".join(file.read_text().splitlines()[:2]) + "\n")  # one image
     assert run(inputs, tmp_path / "run", **TWO).facts["processes"] == 2
@@ -221,6 +298,7 @@ os.kill(int(files[1].read_text()), signal.SIGKILL)
 """
 
 
+@pytest.mark.workflow
 def test_a_killed_run_leaves_no_process_and_fewer_go_on(inputs, tmp_path, hanging, monkeypatch):
     flag, place = hanging
     undisturbed = run(inputs, tmp_path / "undisturbed", **{**TWO, "devices": 1})
@@ -244,11 +322,14 @@ def test_a_killed_run_leaves_no_process_and_fewer_go_on(inputs, tmp_path, hangin
         assert found[name] == expected[name], name
 
 
-def test_a_mistake_is_said_once_and_not_tried_again(inputs, tmp_path):
-    settings = {**TWO, "loss": {"name": "ldam", "scale": 1.0}, "learning_rate": {"peak": 1e30}}
-    settings.pop("loss")
+def test_a_mistake_is_said_once_and_not_tried_again(inputs, tmp_path, pair):
     with pytest.raises(UserError, match="the loss is not finite"):
-        run(inputs, tmp_path / "run", **settings)
+        run(inputs, tmp_path / "run", **TWO, learning_rate={"peak": 1e30})
+    said = tmp_path / "run/scratch/error.txt"
+    # started anew, as torchrun does it, they ended before they trained: what was said still stands there
+    assert pair.statuses == [[1, 1], [1, 1]]
+    assert "the loss is not finite" in said.read_text()
+    assert not (tmp_path / "run/scratch/facts.json").exists()
 
 
 def test_on_several_nodes_slurm_starts_torchrun_on_each(tmp_path, monkeypatch):
@@ -262,6 +343,7 @@ def test_on_several_nodes_slurm_starts_torchrun_on_each(tmp_path, monkeypatch):
     assert "--standalone" not in found
 
 
+@pytest.mark.workflow
 def test_two_machines_meet_and_train_one_run(inputs, tmp_path, monkeypatch):
     """Two torchrun agents that meet at an address, as on two nodes: here both on this machine."""
     job = prepared(inputs, tmp_path / "two", **TWO)

@@ -1,4 +1,4 @@
-"""The step as a whole: from a split to model, history, metrics and curves."""
+"""The step as a whole: from a split to model, history and metrics."""
 
 import csv
 import json
@@ -72,26 +72,9 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_it_writes_model_history_metrics_and_curves(inputs, tmp_path):
+def test_it_writes_model_history_and_metrics(inputs, tmp_path):
     job = run(inputs, tmp_path / "run")
-    assert set(files(job.folder)) == {
-        "model.safetensors",
-        "history.csv",
-        "metrics.json",
-        "live/metrics.json",
-        *(
-            f"live/plots/metrics/{curve}.tsv"
-            for curve in (
-                "train/loss",
-                "train/accuracy",
-                "test/accuracy",
-                "validation/accuracy",
-                "learning_rate",
-                "gamma",
-                "progress",
-            )
-        ),
-    }
+    assert set(files(job.folder)) == {"model.safetensors", "history.csv", "metrics.json"}
     rows = list(csv.DictReader((job.folder / "history.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [row["step"] for row in rows] == ["5", "10", "15"]
@@ -101,8 +84,6 @@ def test_it_writes_model_history_metrics_and_curves(inputs, tmp_path):
     assert found["validation"]["n"] == 10
     assert float(rows[-1]["test_accuracy"]) == found["test"]["accuracy"]
     assert float(rows[-1]["validation_accuracy"]) == found["validation"]["accuracy"]
-    curve = (job.folder / "live/plots/metrics/train/loss.tsv").read_text().splitlines()
-    assert curve == ["step\tloss", *(f"{row['epoch']}\t{row['train_loss']}" for row in rows)]
     assert job.facts["parameters"] == sum(
         p.numel() for p in resnet_cifar.build(resnet_cifar.Settings(depth=8, width=4), 3, 5).parameters()
     )
@@ -172,8 +153,7 @@ def test_a_run_that_was_killed_after_its_last_epoch_writes_the_same_files(inputs
 
 
 @pytest.mark.parametrize("under_git", [False, True])
-def test_curves_need_no_repository_make_none_and_call_nobody(inputs, tmp_path, monkeypatch, under_git):
-    """DVCLive by itself makes a DVC repository in a git one, and an experiment, and talks to DVC Studio."""
+def test_a_training_needs_no_repository_makes_none_and_calls_nobody(inputs, tmp_path, monkeypatch, under_git):
     called = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: called.append(host) or [])
     monkeypatch.setenv("DVC_STUDIO_TOKEN", "isat_1")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.workflow.conftest import TINY, Project, copy_sources
+from tests.tiny import TINY
+from tests.workflow.conftest import Project, copy_sources
 
 
 @pytest.fixture(scope="module")

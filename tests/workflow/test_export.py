@@ -2,8 +2,11 @@
 
 import json
 
+import pytest
 from PIL import Image
 from safetensors.numpy import load_file
+
+pytestmark = pytest.mark.workflow
 
 
 def test_a_finished_run_is_exported_and_predicts_its_own_test_images(project):

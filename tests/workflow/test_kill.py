@@ -5,7 +5,12 @@ import signal
 import subprocess
 import time
 
-from tests.workflow.conftest import BIN, TINY, Project, copy_sources
+import pytest
+
+from tests.tiny import TINY
+from tests.workflow.conftest import BIN, Project, copy_sources
+
+pytestmark = pytest.mark.workflow
 
 
 def results(project: Project) -> dict[str, bytes]:

@@ -62,7 +62,7 @@ def draw(folder: Path) -> None:
             Image.fromarray(values.astype(np.uint8)).save(folder / name / f"{number}.jpg", quality=90)
 
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.workflow
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.workflow.scaled_imagenet_lt import CLASSES, counts, write
 CHANCE = 100 / CLASSES
 
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.workflow
 
 
 @pytest.fixture(scope="module")

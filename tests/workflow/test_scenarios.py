@@ -29,6 +29,7 @@ def test_one_repro_makes_everything_and_a_second_one_nothing(project):
     assert project.run("dvc", "status").strip().endswith("up to date.")
 
 
+@pytest.mark.workflow
 def test_a_fresh_clone_after_dvc_pull_has_nothing_to_do(clone):
     assert not (clone.path / ".snakemake").exists()
     assert clone.nothing_to_do()
@@ -42,7 +43,10 @@ def test_a_fresh_clone_after_dvc_pull_has_nothing_to_do(clone):
     ("old", "new", "expected"),
     [
         ("alpha: 0.0", "alpha: 0.1", ["stage_two"]),
-        ("b: 2.0", "b: 3.0", ["features", "stage_one", "stage_two", "stage_two"]),
+        pytest.param(
+            *("b: 2.0", "b: 3.0", ["features", "stage_one", "stage_two", "stage_two"]),
+            marks=pytest.mark.workflow,
+        ),
     ],
 )
 def test_in_a_fresh_clone_an_edit_computes_exactly_the_runs_that_it_touches(clone, built, old, new, expected):
@@ -66,9 +70,10 @@ def the_pages_loss() -> str:
     return (ROOT / "docs/how-to/add-a-method.md").read_text().split("```python\n")[1].split("```")[0]
 
 
+@pytest.mark.workflow
 def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use_it(project):
     before = project.stored()
-    loss = "src/longtail/losses/poly.py"
+    loss = "src/longtail/stage_one/losses/poly.py"
     (project.path / loss).write_text(the_pages_loss())
     settings = parse(params(project))
     settings["stage_one"]["poly"] = {"loss": {"name": "poly", "epsilon": 2.0}}
@@ -96,15 +101,16 @@ def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use
     assert project.stored() == edited
 
 
+@pytest.mark.workflow
 def test_a_new_key_with_a_neutral_value_invalidates_nothing(project):
     before = project.stored()
     project.edit(
-        "src/longtail/params.py",
-        "import BeforeValidator, Field",
-        "import BeforeValidator as BeforeValidator, Field",
+        "src/longtail/settings/recipe.py",
+        "import Field, model_validator",
+        "import Field as Field, model_validator",
     )
     project.edit(
-        "src/longtail/params.py",
+        "src/longtail/settings/recipe.py",
         "    weight_decay: float = Field(5e-4, ge=0)\n",
         "    weight_decay: float = Field(5e-4, ge=0)\n    dampening: Annotated[float, Neutral(0.0)] = 0.0\n",
     )
@@ -113,6 +119,7 @@ def test_a_new_key_with_a_neutral_value_invalidates_nothing(project):
     assert project.stored() == before
 
 
+@pytest.mark.workflow
 def test_an_edit_of_a_later_phase_leaves_the_first_one_alone(project):
     settings = parse(params(project))
     then = {
@@ -155,9 +162,12 @@ def test_an_edit_of_a_later_phase_leaves_the_first_one_alone(project):
     assert project.nothing_to_do()
 
 
+@pytest.mark.workflow
 def test_adopt_lets_new_code_stand_for_finished_runs(project):
     before = project.stored()
-    project.edit("src/longtail/losses/logit_adjusted.py", "def build(", "UNUSED = 1\n\n\ndef build(")
+    project.edit(
+        "src/longtail/stage_one/losses/logit_adjusted.py", "def build(", "UNUSED = 1\n\n\ndef build("
+    )
     assert not project.nothing_to_do()
     project.run("longtail", "adopt", "--reason", "an unused name was added")
     assert "an unused name was added" in (project.path / "workflow/adopted.csv").read_text()
@@ -166,6 +176,7 @@ def test_adopt_lets_new_code_stand_for_finished_runs(project):
     assert project.stored() == before
 
 
+@pytest.mark.workflow
 @pytest.mark.parametrize("kind", ["hardlink", "symlink"])
 def test_the_same_holds_with_links_into_the_cache(clone, built, kind):
     clone.run("dvc", "config", "--local", "cache.type", kind)
@@ -189,6 +200,7 @@ def plan_digest(project: Project) -> str:
     return newest.stem
 
 
+@pytest.mark.workflow
 def test_a_switch_of_branches_is_clean_both_ways(project, built):
     project.git("checkout", "-q", "-b", "other")
     project.edit("params.yaml", "alpha: 0.0", "alpha: 0.1")
@@ -206,6 +218,7 @@ def test_a_switch_of_branches_is_clean_both_ways(project, built):
     assert project.stored() == before
 
 
+@pytest.mark.workflow
 def test_runs_that_were_never_committed_survive_dvc_checkout_and_exp_apply(project):
     def back() -> None:
         project.git("checkout", "-q", "--", ".")
@@ -263,6 +276,7 @@ def test_a_hand_edited_artifact_is_refused_by_name_and_never_printed_or_locked(p
     assert project.table() == table
 
 
+@pytest.mark.workflow
 def test_a_hand_edited_table_is_made_again_and_the_edit_kept_aside(project):
     table = project.table()
     edited = table.replace("CE", "Ours")
@@ -278,6 +292,7 @@ def test_a_hand_edited_table_is_made_again_and_the_edit_kept_aside(project):
     assert project.nothing_to_do()
 
 
+@pytest.mark.workflow
 def test_settings_or_code_edited_while_jobs_wait_cannot_mislabel_a_result(project):
     before = project.stored()
     project.edit("params.yaml", "alpha: 0.0", "alpha: 0.1")
@@ -302,6 +317,7 @@ def test_settings_or_code_edited_while_jobs_wait_cannot_mislabel_a_result(projec
     assert record["settings"]["method"]["alpha"] == 0.1
 
 
+@pytest.mark.workflow
 def test_experiments_in_place_in_a_temporary_copy_and_from_the_queue_reuse_the_store(project, built):
     before = project.stored()
     project.run("dvc", "exp", "run", "-q", "-S", "stage_two.afg.alpha=0.2")
@@ -326,6 +342,7 @@ def test_experiments_in_place_in_a_temporary_copy_and_from_the_queue_reuse_the_s
         project.run("dvc", "checkout", "-f", "-q")
 
 
+@pytest.mark.workflow
 def test_dvc_lock_never_claims_what_an_artifact_is_not(project):
     """Every run folder that the lock's directory hashes cover is a verified run."""
     project.edit("params.yaml", "b: 2.0", "b: 1.0")
@@ -357,6 +374,7 @@ def stages_of_dvc(project: Project) -> dict[str, dict]:
     return stages
 
 
+@pytest.mark.workflow
 def test_dvc_yaml_names_every_file_that_a_layer_makes(project):
     stages = stages_of_dvc(project)
     outs = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from longtail.errors import UserError
 from longtail.orchestration.batching import budget, companions
 from longtail.runs import store
-from longtail.runs.lookup import find, locate, pictures_root
+from longtail.runs.lookup import acquired, find, input_records, locate, mixed, pictures_root
 from longtail.runs.record import recorded, same_code
 from longtail.runs.steps import module_of, settings_of_step
 from longtail.runs.store import read_plan
@@ -41,7 +41,7 @@ def execute(step: str, name: str, into: str | None = None) -> None:
     folder, seconds = Path(into or planned["folder"]), budget(step)
     with ExitStack() as device:
         with store.locked(step, name):
-            finished = find(step, name, planned["identity"])
+            finished = find(step, name, planned["identity"], input_records(planned))
             computed = finished is None
             if finished is None:
                 same_code(planned)
@@ -164,8 +164,30 @@ def begin(planned: dict[str, Any]) -> "Job":
         inputs=inputs,
         folder=outputs,
         scratch=scratch,
-        pictures=pictures_root(inputs["acquire"]) if "acquire" in inputs and step in USES_DEVICE else None,
+        pictures=_pictures(inputs["acquire"]) if "acquire" in inputs and step in USES_DEVICE else None,
     )
+
+
+def _pictures(raw: Path) -> Path | None:
+    """The folder of the pictures that a run is to see, once they are known to be those that were checked.
+
+    Where this machine has not read them yet, as in a new root or a new clone, all are hashed, once.
+
+    Raises:
+        UserError: if one is not what was checked, or the folder is not there.
+    """
+    root = pictures_root(raw)
+    if root is not None:
+        from longtail.data import catalogue
+
+        settings = settings_of_step("acquire", acquired(raw))
+        with store.locked("pictures", settings.dataset):
+            if changed := catalogue.changed(settings.dataset, settings.files):
+                raise UserError(
+                    f"{settings.dataset}: {root / changed[0]} is not the file that was checked; "
+                    "`longtail check-data` reads all of them"
+                )
+    return root
 
 
 def finish(planned: dict[str, Any], job: "Job", seconds: float) -> Path:
@@ -190,11 +212,16 @@ def check(layer: str, plan: str) -> None:
     listing = read_plan("layers", plan)
     wrong = []
     planned = {Path(reference["folder"]): reference["identity"] for reference in listing[layer]}
+    names = {Path(reference["folder"]): reference["run"] for reference in listing[layer]}
     shelves = {folder.parent for folder in planned} if layer != "acquire" else set()
     beside = [file.parent for shelf in sorted(shelves) for file in sorted(shelf.glob("*/run.json"))]
     for folder in [*planned, *(folder for folder in beside if folder not in planned)]:
         try:
-            store.verify(folder, planned.get(folder) or store.record(folder)["identity"])
+            found = store.verify(folder, planned.get(folder) or store.record(folder)["identity"])
+            if folder in names:
+                built_on = input_records(read_plan(layer, names[folder]))
+                if wrongly := mixed({**built_on, layer: found}):
+                    raise UserError(f"{wrongly}; delete {folder} and type the command again")
         except UserError as error:
             wrong.append(str(error))
     if wrong:

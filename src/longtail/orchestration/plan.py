@@ -111,6 +111,6 @@ def _says_other(file: Path, data: dict[str, Any]) -> bool:
     try:
         found = json.loads(file.read_bytes())
         found.pop("asked", None)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError):
         return True
     return bool(found != json.loads(json.dumps(data)))

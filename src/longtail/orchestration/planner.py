@@ -154,9 +154,12 @@ class Planner:
         return f"{self.plan.splits}/{name}" if step == "split" else f"{self.plan.results}/{step}/{name}"
 
 
-def settings_name(source: Path) -> str:
-    """Under which name a settings file publishes: "" for params.yaml, which publishes in results/ itself."""
-    return "" if source.name == "params.yaml" else source.stem
+def settings_name(source: Path, root: Path = Path()) -> str:
+    """Under which name a settings file publishes: "" for params.yaml, which publishes in results/ itself.
+
+    A file of that name in another folder is another file.
+    """
+    return "" if (root / source).resolve() == (root / "params.yaml").resolve() else source.stem
 
 
 def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()) -> Plan:
@@ -167,7 +170,7 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
         source: the file they came from; it decides where results are published.
         root: the project's folder, which has workflow/adopted.csv.
     """
-    name = settings_name(Path(source))
+    name = settings_name(Path(source), root)
     if name in (*STEPS, "figures", "models", "splits", "sweeps", "report"):
         raise UserError(f"{source}: its runs would stand in results/{name}, which has another use; rename it")
     for table in TAKEN.keys() & params.tables.keys():

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from yaml import YAMLError
-
 from longtail.errors import UserError
 from longtail.orchestration.planner import plan
 from longtail.runs.steps import STEPS
@@ -23,7 +21,7 @@ def _is_settings(file: Path) -> bool:
     """Whether a file beside params.yaml is one of settings, as `longtail init` writes; dvc.yaml is none."""
     try:
         data = parse(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError):
+    except (OSError, ValueError):
         return False
     return isinstance(data, dict) and ("dataset" in data or "like" in data)
 

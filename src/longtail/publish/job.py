@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtail.data.held_out import validation_words
+from longtail.errors import UserError
 from longtail.groups import group, group_words
-from longtail.runs.lookup import locate
+from longtail.runs.lookup import locate, mixed
 from longtail.runs.store import record
 from longtail.settings.published import Groups
 from longtail.settings.recipe import Recipe
@@ -136,13 +137,16 @@ def cells_of(planned: dict[str, Any]) -> list[Cell]:
     """The cells that something published reads, with the verified folders and records of their runs.
 
     Raises:
-        UserError: if a run is damaged or missing.
+        UserError: if a run is damaged or missing, or was computed from others than those that are here.
     """
     folders = {
         step: {name: locate(step, {"run": name, **run}) for name, run in runs.items()}
         for step, runs in planned["runs"].items()
     }
     records = {step: {name: record(path) for name, path in found.items()} for step, found in folders.items()}
+    for cell in planned["cells"]:
+        if wrongly := mixed({step: records[step][name] for step, name in cell["runs"].items()}):
+            raise UserError(f"{wrongly}; delete its folder and type the command again")
     return [
         Cell(
             method=cell["method"],

@@ -3,6 +3,8 @@
 import json
 import shutil
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -46,8 +48,14 @@ class Finished:
         return dict(json.loads((self.folders["stage_two"] / "metrics.json").read_text("utf-8")))
 
 
-def find(step: str, run: str, identity: str) -> Path | None:
-    """A finished, undamaged run of this identity in the store, under any label; None if there is none."""
+def find(step: str, run: str, identity: str, inputs: Mapping[str, Any] | None = None) -> Path | None:
+    """A finished, undamaged run of this identity in the store, under any label; None if there is none.
+
+    Args:
+        step, run, identity: of the run.
+        inputs: records of what it is built on, by step; one that was computed from another computation of
+            these, on an unlike machine, is passed over.
+    """
     shelf = store.stored(step, run).parent
     for folder in chain([shelf / run], shelf.glob(f"[!.]*-{identity[:8]}")):
         if not (folder / "run.json").is_file():
@@ -55,15 +63,50 @@ def find(step: str, run: str, identity: str) -> Path | None:
         try:
             if store.record(folder)["identity"] != identity:
                 continue  # another run whose hash begins with the same digits
-            store.verify(folder, identity)
+            found = store.verify(folder, identity)
         except UserError as error:  # edited through a hard link: of no use, but not ours to delete
             aside = folder.with_name(f".damaged-{folder.name}")
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
             print(f"{error} (the stored copy; set aside as {aside})", file=sys.stderr, flush=True)
             continue
+        if inputs and mixed({**inputs, step: found}):
+            continue
         return folder
     return None
+
+
+def mixed(records: Mapping[str, dict[str, Any]]) -> str:
+    """Which of some runs was computed from another computation than those beside it; empty if none was.
+
+    Two computations of one run may differ on unlike machines (precision, device, library versions). A
+    record says what it was built on by a digest of its outputs; records of old runs do not.
+
+    Args:
+        records: run.json by step.
+    """
+    for step, found in records.items():
+        for below, made in found.get("built_on", {}).items():
+            if below in records and made != store.outputs_digest(records[below]):
+                here = records[below]
+                facts = here.get("facts", {})
+                where = " on ".join(str(facts[key]) for key in ("precision", "device") if key in facts)
+                return (
+                    f"{found['run']} ({step}) was computed from another computation of {here['run']} than "
+                    f"the one that is here ({where or 'of unknown origin'})"
+                )
+    return ""
+
+
+def input_records(planned: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """run.json of what a planned run is built on, by step, as far as it is here; nothing is verified."""
+    found = {}
+    for step, reference in planned["inputs"].items():
+        for folder in (Path(reference["folder"]), store.stored(step, reference["run"])):
+            with suppress(UserError):
+                found[step] = store.record(folder)
+                break
+    return found
 
 
 def locate(step: str, reference: dict[str, str]) -> Path:
@@ -81,24 +124,30 @@ def locate(step: str, reference: dict[str, str]) -> Path:
     raise UserError(f"{folder}: not there; `snakemake {folder}/run.json` makes it")
 
 
-def pictures_root(raw: Path) -> Path | None:
-    """The folder of a dataset's picture files on this machine: as planned last, else as they were found.
+def acquired(raw: Path) -> dict[str, Any]:
+    """Settings of a finished acquisition, with the place of its files on this machine: as planned last.
 
     Args:
         raw: the finished run of acquisition.
-
-    Returns:
-        None where the dataset's images are in the run itself.
-
-    Raises:
-        UserError: if the folder is not there.
     """
     found = store.record(raw)
     if (store.PLANNED / "acquire" / f"{raw.name}.json").is_file():
         planned = store.read_plan("acquire", raw.name)
         # another settings file may have another dataset of this name
         found = planned if planned["identity"] == found["identity"] else found
-    if (files := found["settings"].get("files")) is None:
+    return dict(found["settings"])
+
+
+def pictures_root(raw: Path) -> Path | None:
+    """The folder of a dataset's picture files on this machine; None where images are in the run itself.
+
+    Args:
+        raw: the finished run of acquisition.
+
+    Raises:
+        UserError: if the folder is not there.
+    """
+    if (files := acquired(raw).get("files")) is None:
         return None
     root = Path(files["root"]).expanduser()
     if not root.is_dir():

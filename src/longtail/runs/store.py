@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from longtail.errors import UserError
-from longtail.runs.identity import file_digest
+from longtail.runs.identity import digest, file_digest
 
 PLANNED = Path(".longtail/plan")  # what commands are told, of this work tree
 
@@ -105,18 +105,32 @@ def record(folder: Path) -> dict[str, Any]:
 
 
 def _way_out(file: Path) -> str:
-    return f"`dvc checkout {file}` restores it, or delete {file.parent} and type the command again"
+    return (
+        f"delete {file.parent} and type the command again (`dvc checkout` brings it back too, once deleted)"
+    )
 
 
 def verify(folder: Path, identity: str) -> dict[str, Any]:
     """Check a finished run against its identity and every output against its hash; its record.
 
+    The record itself is checked against the digest that the store keeps apart from it, where the store has
+    the run. That guards against accident and carelessness, not against someone who rewrites both.
+
     Raises:
         UserError: one line that names the first file that is wrong, and the way out.
     """
+    file = folder / "run.json"
     found = record(folder)
     if found["identity"] != identity:
-        raise UserError(f"{folder / 'run.json'}: is of another run; {_way_out(folder / 'run.json')}")
+        raise UserError(f"{file}: is of another run; {_way_out(file)}")
+    kept = record_digest(str(found.get("step")), folder.name)
+    if kept is not None and file_digest(file) != kept:
+        raise UserError(f"{file}: is not the record that the store keeps (edited by hand?); {_way_out(file)}")
+    if found.get("step") != "acquire":  # a dataset's pictures may lie beside its run
+        names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        strange = sorted(name for name in names - {"run.json", *found["outputs"]} if name[0] != ".")
+        if strange:
+            raise UserError(f"{folder / strange[0]}: is no part of this run; delete it, or move it away")
     for name, expected in found["outputs"].items():
         file = folder / name
         try:
@@ -128,6 +142,38 @@ def verify(folder: Path, identity: str) -> dict[str, Any]:
     return found
 
 
+def record_digest(step: str, run: str) -> str | None:
+    """SHA-256 of run.json as it was when the store took the run; None where the store has not got it.
+
+    A run that was stored before such digests were kept is trusted at first sight.
+    """
+    kept = stored(step, run) / "run.json"
+    if not kept.is_file():
+        return None
+    try:
+        return _digest_file(step, run).read_text("utf-8").strip()
+    except OSError:
+        found = file_digest(kept)
+    with suppress(OSError):  # a store that cannot be written to
+        _keep_digest(kept, step, run)
+    return found
+
+
+def _digest_file(step: str, run: str) -> Path:
+    return home(Path.cwd()) / "records" / step / run
+
+
+def _keep_digest(record: Path, step: str, run: str) -> None:
+    file = _digest_file(step, run)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, file_digest(record) + "\n")
+
+
+def outputs_digest(record: dict[str, Any]) -> str:
+    """What a run has made, as one digest: two computations of one run may differ on unlike machines."""
+    return digest(record["outputs"])
+
+
 def keep(finished: Path, step: str, run: str) -> Path:
     """Move a folder with a complete run into the store, in one rename; where it stands then."""
     target = stored(step, run)
@@ -137,13 +183,18 @@ def keep(finished: Path, step: str, run: str) -> Path:
             file.chmod(0o444)  # its links share the bytes: an editor should ask before it changes them
     if target.exists():
         shutil.rmtree(target)
+    _keep_digest(finished / "run.json", step, run)
     finished.rename(target)
     return target
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` hold the files of a finished run, by hard link, run.json last."""
+    """Make `target` hold the files of a finished run and no others, by hard link, run.json last."""
     names = sorted(str(file.relative_to(source)) for file in source.rglob("*") if file.is_file())
+    if target.is_dir() and record(source).get("step") != "acquire":  # whose pictures may lie there
+        for left in target.rglob("*"):  # of another computation of the run
+            if left.is_file() and str(left.relative_to(target)) not in names and left.name[0] != ".":
+                left.unlink()
     for name in sorted(names, key=lambda name: name == "run.json"):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         link_file(source / name, target / name)

@@ -1,10 +1,11 @@
 """Settings files as data: YAML 1.2, and `like: FILE`."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from longtail.errors import UserError
 from longtail.settings.shorthand import over, without
@@ -16,8 +17,8 @@ def read_file(path: Path, below: tuple[Path, ...] = ()) -> Any:
         data = parse(path.read_text("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:  # also what is not UTF-8
+        raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(data, dict) or "like" not in data:
         return data
     if not isinstance(data["like"], str):
@@ -27,31 +28,6 @@ def read_file(path: Path, below: tuple[Path, ...] = ()) -> Any:
         raise UserError(f"{path}: like: goes round in a circle")
     base = read_file(other, (*below, path.resolve()))
     return over(without(base, data.pop("without", []), f"{path}: without"), data)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2, as DVC reads it: `on` is a word and 5e-4 a number; and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        own = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        self.flatten_mapping(node) if len(own) == len(set(own)) else _twice(node, own)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":float"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
 
 
 def table_names(path: Path) -> set[str]:
@@ -67,14 +43,23 @@ def table_names(path: Path) -> set[str]:
 
 
 def parse(text: str) -> Any:
-    """The data of a settings file.
+    """The data of a settings file, by YAML 1.2 as DVC reads it: `on` is a word and 5e-4 a number.
 
     Raises:
-        yaml.YAMLError: if it is not YAML, or gives a key twice.
+        ValueError: if it is not YAML, or gives a key twice; the message is one line.
     """
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except DuplicateKeyError as error:
+        twice = str(error.problem).partition(" with ")[0].removeprefix("found duplicate key ")
+        raise ValueError(f"{_line(error)}{twice} given twice") from None
+    except MarkedYAMLError as error:
+        raise ValueError(f"{_line(error)}{error.problem}") from None
+    except (YAMLError, ValueError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    except RecursionError:
+        raise ValueError("brackets in brackets, too many of them") from None
 
 
-def _twice(node: yaml.MappingNode, keys: list[str]) -> None:
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} given twice", node.start_mark)
+def _line(error: MarkedYAMLError) -> str:
+    return f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""

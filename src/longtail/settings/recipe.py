@@ -84,11 +84,25 @@ class Recipe(Training):
     then: Annotated[list[PhaseSettings], Neutral([])] = Field([])
 
     def kept(self, hashed: bool = False) -> dict[str, Any]:
-        """All keys but `rich` where no phase asks for it."""
+        """All keys but `rich` where no phase asks for it.
+
+        Version 0.1 divided what a batch shares, sums of weights and shares of mixing, shard by shard: runs
+        that this concerned are others now.
+        """
         found = super().kept(hashed)
+        if hashed and self.shards > 1 and self._shares_over_the_batch():
+            found["shared_by"] = "batch"
         if all(phase.classes == "all" for phase in self.phases):
             del found["rich"]
         return found
+
+    def _shares_over_the_batch(self) -> bool:
+        """Whether the parts of a batch have something in common: a divisor, or a share of mixing."""
+        losses = [phase.loss.options for phase in self.phases if phase.loss]
+        weighted = any(
+            getattr(loss, "average", "") == "weights" or getattr(loss, "reweight", None) for loss in losses
+        )
+        return weighted or any(phase.transforms for phase in self.phases)
 
     def out_of_scope(self) -> str | None:
         """What is wrong with which classes the phases see, taken together; None where nothing is."""

@@ -119,7 +119,7 @@ class Steps:
     ) -> None:
         self.phase, self.modules, self.rates, self.ranks = phase, modules, rates, processes
         self.factors = [group["factor"] for group in optimiser.param_groups]
-        self.make_optimiser, self._precision, self._device = optimiser, precision, phase.images.device
+        self._optimiser, self._precision, self._device = optimiser, precision, phase.images.device
         self.loss = torch.zeros((), dtype=torch.float64, device=self._device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self._device)
         self._reached: list[nn.Parameter] = []  # by the gradient of the last shard
@@ -132,19 +132,28 @@ class Steps:
         """Whether a batch goes through the network as one, in this process."""
         return self.phase.shards == 1 and self.ranks.size == 1
 
-    def take_shards(self, shards: Iterable[tuple[Sequence[Batch], float]], progress: Tensor) -> None:
-        """One step of a batch that is cut up: batches and share of it of each shard of this process."""
-        self.make_optimiser.zero_grad(set_to_none=True)
+    def take_shards(
+        self, shards: Iterable[tuple[Sequence[Batch], float | Tensor]], images: int, progress: Tensor
+    ) -> None:
+        """One step of a batch that is cut up.
+
+        Args:
+            shards: batches of each shard of this process, and its share in the loss of the whole batch.
+            images: of the whole batch.
+            progress: 0-d.
+        """
+        self._optimiser.zero_grad(set_to_none=True)
         statistics = Statistics(self.modules, self.ranks)
         for batches, share in shards:
             statistics.begin()
             outcome = self.outcome(batches, progress)
             (outcome.loss * share).backward()  # type: ignore[no-untyped-call]
             statistics.end()
-            self.loss += outcome.loss.detach() * len(batches[0].labels)
+            weight = images * share if isinstance(share, Tensor) else len(batches[0].labels)
+            self.loss += outcome.loss.detach() * weight
             self.correct += outcome.correct
         statistics.average()
-        learning = [parameter for group in self.make_optimiser.param_groups for parameter in group["params"]]
+        learning = [parameter for group in self._optimiser.param_groups for parameter in group["params"]]
         reached = [parameter for parameter in learning if parameter.grad is not None]
         if reached:
             self._reached = reached
@@ -154,7 +163,7 @@ class Steps:
         self.ranks.add(
             *(parameter.grad for parameter in self._reached or learning if parameter.grad is not None)
         )
-        self.make_optimiser.step()
+        self._optimiser.step()
 
     def outcome(self, batches: Sequence[Batch], progress: Tensor) -> Outcome:
         """What a step computes of batches, before it changes anything but batch statistics."""
@@ -163,9 +172,9 @@ class Steps:
 
     def _take(self, batches: Sequence[Batch], progress: Tensor) -> None:
         outcome = self.outcome(batches, progress)
-        self.make_optimiser.zero_grad(set_to_none=True)
+        self._optimiser.zero_grad(set_to_none=True)
         outcome.loss.backward()  # type: ignore[no-untyped-call]
-        self.make_optimiser.step()
+        self._optimiser.step()
         self.loss += outcome.loss.detach() * len(batches[0].labels)
         self.correct += outcome.correct
 
@@ -179,13 +188,14 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
     first = state.epoch * phase.steps_per_epoch
     steps = range(first, min(first + phase.steps_per_epoch, phase.steps))
     size = phase.batch_size
-    streams = []
+    streams, every = [], []
     cut = shards(min(len(phase.labels), len(steps) * size), size, phase.shards, taking.ranks)
     for number, sampler in enumerate(phase.samplers):
         chosen = sampler(phase.labels, generator(seed, "sampler", *key, number), phase.progress_at(first))
         chosen = chosen[: len(steps) * size]
         images = phase.augment(phase.images[chosen.to(device)], generator(seed, "augment", *key, number))
         labels = phase.labels[chosen].to(device)
+        every.append(labels)
         if taking.whole:
             streams.append((in_batches(images, size), torch.split(labels, size)))
         else:
@@ -215,16 +225,26 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
         if has_random_layers(modules):
             torch.manual_seed(generator(seed, "global", *key, *place).initial_seed())
 
-    def mixed(index: int, mixing: torch.Generator) -> list[Batch]:
+    def mixed(index: int, mixing: torch.Generator, *whole: int) -> list[Batch]:
+        """The batches of a step or shard; what is one for the whole batch comes from a stream of the step."""
         batches = drawn(index)
         for transform in phase.transforms:
-            batches = [transform(batch, mixing) for batch in batches]
+            shared = generator(seed, "transform", *key, *whole) if whole else mixing
+            batches = [transform(batch, mixing, shared) for batch in batches]
         return batches
 
-    def sharded(step: int, first: int) -> Iterator[tuple[list[Batch], float]]:
+    def sharded(step: int, first: int) -> Iterator[tuple[list[Batch], float | Tensor]]:
+        start, stop = step * size, min((step + 1) * size, len(every[0]))
+        total = phase.step.divisor(modules, [labels[start:stop] for labels in every], progress[step])
         for index, shard in enumerate(cut[step], first):  # chance is a shard's, wherever it is computed
             seeded(step, shard.number)
-            yield mixed(index, generator(seed, "transform", *key, step, shard.number)), shard.share
+            share: float | Tensor = shard.share
+            if total is not None:
+                own = [labels[shard.start : shard.stop] for labels in every]
+                part = phase.step.divisor(modules, own, progress[step])
+                assert part is not None
+                share = part / total
+            yield mixed(index, generator(seed, "transform", *key, step, shard.number), step), share
 
     modules.train()
     observed: HistoryRow = {}
@@ -238,7 +258,8 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
         if taking.whole:
             taking.take(mixed(index, mixing), progress[index])
         else:
-            taking.take_shards(sharded(index, done), progress[index])
+            whole = min(size, len(every[0]) - index * size)
+            taking.take_shards(sharded(index, done), whole, progress[index])
             done += len(cut[index])
 
     sums = torch.stack([taking.loss, taking.correct.double()])

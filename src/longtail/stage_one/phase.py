@@ -29,6 +29,12 @@ class Step(Protocol):
     def __call__(self, modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
         """The loss of one batch a sampler."""
 
+    def divisor(self, modules: nn.ModuleDict, labels: Sequence[Tensor], progress: Tensor) -> Tensor | None:
+        """What the loss divides its sum over images by, 0-d; None where that is their number.
+
+        Parts of a batch share in its loss as in this; `labels` (B,) of one batch a sampler.
+        """
+
 
 class Observer(Protocol):
     """Measures something at the beginning of an epoch, and leaves everything as it was."""
@@ -53,7 +59,8 @@ Sampler = Callable[[Tensor, torch.Generator, float], Tensor]
 Augment = Callable[[Images, torch.Generator], Images]
 
 
-Transform = Callable[[Batch, torch.Generator], Batch]
+# A batch, or a part of one, with random numbers of its own, and with those that all parts of the batch share.
+Transform = Callable[[Batch, torch.Generator, torch.Generator], Batch]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The step of every recipe with one network and one loss."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,14 @@ class Supervised:
         self._frozen, self._exemplars = frozen, exemplars
         self._classes = None if seen is None else seen.nonzero().flatten()
         self._position = None if seen is None else seen.cumsum(0) - 1
+
+    def divisor(self, modules: nn.ModuleDict, labels: Sequence[Tensor], progress: Tensor) -> Tensor | None:
+        """What the loss divides the sum over the one batch's images by, from its method `divisor`, if any."""
+        of: Callable[[Tensor, Tensor], Tensor | None] | None = getattr(modules["loss"], "divisor", None)
+        if of is None:
+            return None
+        own = labels[0]
+        return of(own if self._position is None else self._position[own], progress)
 
     def __call__(self, modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
         """The loss of the one batch."""

@@ -1,7 +1,7 @@
 """Stage one: train a network on a long-tailed split.
 
 Reads the split and the raw images; writes model.safetensors (the network after the last epoch),
-history.csv (a row an epoch), metrics.json (test and validation) and live/ (curves for DVC).
+history.csv (a row an epoch, which `dvc plots` draws) and metrics.json (test and validation).
 
 A recipe of several phases is a run a phase: each reads the run of the phase before too, goes on from its
 network, and writes the history of all. Recipes that begin alike share the runs with which they begin. A phase
@@ -27,11 +27,11 @@ from longtail.data.normalisation import mean_and_std, normalise
 from longtail.device import describe, device, peak_memory_mb, resolve_precision, set_up
 from longtail.metrics import metrics
 from longtail.runs.job import Job
+from longtail.runs.progress import Progress
 from longtail.settings.phases import phases
 from longtail.settings.recipe import StageOneSettings
 from longtail.stage_one.assembly import make_modules, make_network, make_observers, make_phase
 from longtail.stage_one.bank import choose_bank, write_bank
-from longtail.stage_one.curves import Curves
 from longtail.stage_one.evaluation import Evaluation, predict
 from longtail.stage_one.history import read_history, write_history
 from longtail.stage_one.launch import launch, nodes, processes
@@ -147,22 +147,23 @@ class Training:
             # a class of which this phase sees no image, not even an exemplar, counts as one
             counts = own.labels.bincount(minlength=len(counts)).clamp_min(1)
         self.modules = make_modules(network, phase, counts[self._classes.seen]).to(where)
-        self.make_network = network
+        self._network = network
         observers = make_observers(recipe, self._class_counts)
-        self.make_phase = make_phase(settings, own, counts, observers, self._classes, prepare, where)
+        self._phase = make_phase(settings, own, counts, observers, self._classes, prepare, where)
         parts: dict[str, Part] = {
             part: read_part(split, raw, part, settings.images, job.pictures) for part in PARTS
         }
         self._evaluation = Evaluation(
-            self.make_network, parts, prepare, where, self._precision, self._classes.seen
+            self._network, parts, prepare, where, self._precision, self._classes.seen
         )
         self._state = State()
+        self._progress: Progress | None = None
         job.facts.update(
-            parameters=sum(parameter.numel() for parameter in self.make_network.parameters()),
+            parameters=sum(parameter.numel() for parameter in self._network.parameters()),
             precision=self._precision,
             device=describe(where),
-            steps=self.make_phase.steps,
-            epochs=self.make_phase.epochs,
+            steps=self._phase.steps,
+            epochs=self._phase.epochs,
             **({"exemplars": len(self._bank)} if phase.bank else {}),
             **({"pretrained": begun_with} if begun_with else {}),
         )
@@ -173,19 +174,12 @@ class Training:
 
     def run(self) -> None:
         """Train to the end."""
-        job, where, past = self.job, self._where, self._before.history
-        is_main = ranks().is_main
+        job, where = self.job, self._where
         with ExitStack() as stack:
-            curves = Curves(job.folder / "live") if is_main else None
-            progress = stack.enter_context(job.progress(job.facts["epochs"], "epoch")) if is_main else None
-
-            def report(row: HistoryRow, state: State) -> None:
-                if curves and progress:
-                    curves.add(row, len(state.history))
-                    progress.to(len(state.history) - len(past), f"loss {row['train_loss']:.3f}")
-
+            if ranks().is_main:
+                self._progress = stack.enter_context(job.progress(job.facts["epochs"], "epoch"))
             self._state = train(
-                self.make_phase,
+                self._phase,
                 self.modules,
                 seed=self._settings.seed,
                 precision=self._precision,
@@ -194,15 +188,21 @@ class Training:
                 path=job.scratch / "checkpoint.safetensors",
                 evaluate=self._evaluation.accuracies,
                 evaluate_every=self._settings.recipe.evaluate_every,
-                report=report,
-                history=past,
+                report=self.report,
+                history=self._before.history,
             )
         self._evaluation.last()  # of all processes together, also where a killed run had only to be written
+
+    def report(self, row: HistoryRow, state: State) -> None:
+        """Show how far the training is."""
+        if self._progress:
+            done = len(state.history) - len(self._before.history)
+            self._progress.to(done, f"loss {row['train_loss']:.3f}")
 
     def write(self, at_once: int = 1) -> None:
         """Write model, history and metrics of the training that is over."""
         job, state = self.job, self._state
-        weights = {name: tensor.cpu().contiguous() for name, tensor in self.make_network.state_dict().items()}
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self._network.state_dict().items()}
         save_file(weights, job.folder / "model.safetensors")
         write_history(job.folder / "history.csv", state.history)
         measured = {

@@ -42,6 +42,10 @@ class ClassBalancedLoss(nn.Module):
         self.gamma = settings.gamma if settings.base == "focal" else 0.0
         self.mean = Reweighting(class_counts, settings.beta, settings.start, settings.average)
 
+    def divisor(self, labels: Tensor, progress: Tensor) -> Tensor | None:
+        """What the sum over images with labels (B,) is divided by, 0-d; see `Reweighting`."""
+        return self.mean.divisor(labels, progress)
+
     def forward(
         self, logits: Tensor, labels: Tensor, progress: Tensor, weights: Tensor | None = None
     ) -> Tensor:

@@ -57,6 +57,18 @@ class Reweighting(nn.Module):
         self.register_buffer("class_weights", class_weights(class_counts, beta).float())
         self.start, self.average = start, average
 
+    def divisor(self, labels: Tensor, progress: Tensor) -> Tensor | None:
+        """What a sum over images with labels (B,) is divided by, 0-d; None where that is their number.
+
+        A batch that is cut into parts has one divisor, that of the whole batch.
+        """
+        return self._now(progress)[labels].sum() if self.average == "weights" else None
+
+    def _now(self, progress: Tensor) -> Tensor:
+        """Weights of the classes (C,) at a progress."""
+        # No branch on progress, whose value is on the device.
+        return torch.where(progress >= self.start, self.class_weights, torch.ones_like(self.class_weights))
+
     def forward(
         self, losses: Tensor, labels: Tensor, progress: Tensor, weights: Tensor | None = None
     ) -> Tensor:
@@ -64,8 +76,6 @@ class Reweighting(nn.Module):
 
         Weights (B,) or 0-d multiply the losses and not what they are divided by: label pairs are two terms.
         """
-        # No branch on progress, whose value is on the device.
-        now = torch.where(progress >= self.start, self.class_weights, torch.ones_like(self.class_weights))
-        chosen = now[labels]
+        chosen = self._now(progress)[labels]
         values = losses * chosen if weights is None else losses * chosen * weights
         return values.sum() / chosen.sum() if self.average == "weights" else values.mean()

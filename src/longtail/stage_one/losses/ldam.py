@@ -50,6 +50,10 @@ class LDAMLoss(nn.Module):
         reweight = settings.reweight or ReweightSettings(beta=0.0, start=0.0)  # beta = 0: all classes alike
         self.mean = Reweighting(class_counts, reweight.beta, reweight.start, "weights")
 
+    def divisor(self, labels: Tensor, progress: Tensor) -> Tensor | None:
+        """What the sum over images with labels (B,) is divided by, 0-d; see `Reweighting`."""
+        return self.mean.divisor(labels, progress)
+
     def forward(
         self, logits: Tensor, labels: Tensor, progress: Tensor, weights: Tensor | None = None
     ) -> Tensor:

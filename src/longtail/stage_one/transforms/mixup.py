@@ -25,16 +25,26 @@ class Mixup:
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha
 
-    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch mixed, with random numbers of a CPU generator; the host does not wait for the device."""
-        drawn = self.draw(len(batch.labels), generator)
+    def __call__(
+        self, batch: Batch, generator: torch.Generator, shared: torch.Generator | None = None
+    ) -> Batch:
+        """The batch mixed; the host does not wait for the device.
+
+        Args:
+            batch: a whole one, or a part of one.
+            generator: CPU generator of the partners, which a part has to itself.
+            shared: CPU generator of the share, which is one for all parts of a batch; None: the same.
+        """
+        drawn = self.draw(len(batch.labels), generator, shared)
         share, partners = (tensor.to(batch.images.device, non_blocking=True) for tensor in drawn)
         return self.apply(batch, share, partners)
 
-    def draw(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, size: int, generator: torch.Generator, shared: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The share (0-d float32) and the partners j (size,) of a batch, on the CPU."""
         # torch draws no Beta from a generator of one's own; numpy's legacy generator never changes
-        random = np.random.RandomState(int(torch.randint(2**32, (), generator=generator)))
+        random = np.random.RandomState(int(torch.randint(2**32, (), generator=shared or generator)))
         share = random.beta(self.alpha, self.alpha) if self.alpha else 1.0
         return torch.tensor(share, dtype=torch.float32), torch.randperm(size, generator=generator)
 
