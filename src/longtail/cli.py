@@ -16,7 +16,13 @@ from longtail.errors import UserError
 from longtail.runs.steps import STEPS
 
 COMMANDS = tuple(step.replace("_", "-") for step in STEPS)  # a step each
-PUBLISHED = ("tables", "figures", "models", "report")
+PUBLISHED = {
+    "tables": "make one of the tables that are planned",
+    "figures": "make one of the figures that are planned",
+    "models": "make one of the models that are planned",
+    "frame": "make runs, the frame of all results",
+    "report": "make report, the tables and figures on one page",
+}
 FULL = re.compile(r"No space left|os error (27|28|122)\b")  # as safetensors says it
 
 
@@ -110,8 +116,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("name", metavar="RUN")
         sub.add_argument("--into", metavar="FOLDER", help="where it appears (default: as planned last)")
         sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
-    for kind in PUBLISHED:
-        sub = command(kind, f"make one of the {kind} that are planned", _publish)
+    for kind, words in PUBLISHED.items():
+        sub = command(kind, words, _publish)
         sub.add_argument("name", metavar="NAME")
         sub.add_argument("--identity", required=True, help="of the plan, as `longtail plan` prints it")
         sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")

@@ -287,3 +287,47 @@ def test_settings_files_of_the_project_that_publish_in_results_share_no_table(ro
         params = Params.load(file)
         names += [*params.tables] if params.tables_in else []
     assert len(names) == len(set(names)) >= 11
+
+
+def frame(root, params, source="params.yaml"):
+    return plan(params, source, root).frame["runs"]
+
+
+def test_the_frame_of_results_has_every_run_of_stage_two_once(root, settings):
+    grid = {"gamma": {"method": "GraLoss", "grid": {"stage_one.loss.gamma.b": [2, 3]}}}
+    params = Params.read({**settings, "sweeps": grid})
+    planned = plan(params, "params.yaml", root)
+    found = planned.frame["runs"]
+    assert found.outputs == ["results/runs.csv"]
+    assert found.record == "results/runs.identity.json"
+    names = [cell.runs["stage_two"].name for cell in found.cells]
+    assert sorted(names) == sorted(planned.stage_two)
+    swept = [cell.method for cell in found.cells if cell.method.startswith("sweeps/")]
+    assert set(swept) == {"sweeps/gamma/b = 3"}  # b = 2 is a method of the tables
+    for cell in found.cells:
+        method = found.context["methods"][cell.method]
+        assert method["stage_one"] in found.context["recipes"]
+        assert method["stage_two"] in found.context["classifiers"]
+
+
+def test_the_frame_of_another_settings_file_stands_in_its_folder(root):
+    found = frame(root, demo(root), "workflow/settings/demo.yaml")
+    assert found.outputs == ["results/demo/runs.csv"]
+    tables = {"mine": demo(root).tables["table2"].resolved()}
+    params = demo(root, tables_in="results", tables=tables, figures={})
+    moved = frame(root, params, "workflow/settings/demo.yaml")
+    assert moved.outputs == found.outputs
+
+
+def test_the_frame_changes_with_its_runs_and_not_with_a_caption(root):
+    before = frame(root, demo(root)).identity
+    tables = {"table2": demo(root).tables["table2"].resolved() | {"caption": "Another"}}
+    assert frame(root, demo(root, tables=tables)).identity == before
+    assert frame(root, demo(root, seeds=[5])).identity != before
+
+
+@pytest.mark.parametrize("name", ["runs", "report"])
+def test_a_table_of_a_name_that_is_taken_is_one_line(root, name):
+    tables = {name: demo(root).tables["table2"].resolved()}
+    with pytest.raises(UserError, match=f"tables.{name}: results/{name}.* rename it"):
+        plan(demo(root, tables=tables, figures={}), "params.yaml", root)

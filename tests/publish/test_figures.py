@@ -150,19 +150,19 @@ def test_gradient_distortion_is_a_line_a_recipe_of_what_its_runs_measured(tmp_pa
     made_job = job(tmp_path, "gradient_distortion")
     axes = method_module("figures", "gradient_distortion").draw(made_job).axes
     assert len(axes) == 8
-    runs = [cell.lines("stage_one", "history.csv") for cell in made_job.cells if cell.method == "CE"]
-    epochs = [number for number, row in enumerate(runs[0], 1) if row["gradient_head_norm_total"]]
+    runs = [cell.frame("stage_one", "history.csv") for cell in made_job.cells if cell.method == "CE"]
+    epochs = (runs[0].index[runs[0]["gradient_head_norm_total"].notna()] + 1).tolist()
     assert 1 < len(epochs) < made.EPOCHS
     for place, part in ((0, "backbone"), (4, "head")):
         means = {
-            name: np.mean([[float(run[epoch - 1][column]) for epoch in epochs] for run in runs], axis=0)
-            for column in runs[0][0]
+            name: np.mean([[run[column][epoch - 1] for epoch in epochs] for run in runs], axis=0)
+            for column in runs[0]
             if (name := column.removeprefix(f"gradient_{part}_")) != column and not name.startswith("var")
         }
         varied = [
             [
-                100 * float(run[epoch - 1][f"gradient_{part}_variance_total"]) ** 0.5
-                / float(run[epoch - 1][f"gradient_{part}_norm_total"])
+                100 * run[f"gradient_{part}_variance_total"][epoch - 1] ** 0.5
+                / run[f"gradient_{part}_norm_total"][epoch - 1]
                 for epoch in epochs
             ]
             for run in runs
@@ -354,8 +354,8 @@ def test_the_tau_curve_is_the_validation_accuracy_of_the_method_that_tried_them(
     made_job = job(tmp_path, "tau_curve")
     [axis] = method_module("figures", "tau_curve").draw(made_job).axes
     [line] = axis.lines
-    runs = [cell.lines("stage_two", "history.csv") for cell in made_job.cells if cell.method == "CE + tau"]
-    expected = [100 * np.mean([float(run[place]["validation"]) for run in runs]) for place in range(21)]
+    runs = [cell.frame("stage_two", "history.csv") for cell in made_job.cells if cell.method == "CE + tau"]
+    expected = [100 * np.mean([run["validation"][place] for run in runs]) for place in range(21)]
     np.testing.assert_allclose(line.get_xdata(), np.arange(21) / 10)
     np.testing.assert_allclose(line.get_ydata(), expected)
     [ring] = axis.collections[-1].get_offsets()

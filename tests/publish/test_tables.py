@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import re
 import subprocess
 import sys
@@ -14,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtail.errors import UserError
-from longtail.publish.tables import make, words
-from longtail.publish.tables import rows as tables
-from longtail.publish.tables.rows import Seeds
+from longtail.publish.tables import check as tables
+from longtail.publish.tables import make, over_runs, words
 from longtail.settings.methods import settings_of
 from longtail.settings.published import Groups
 from longtail.settings.recipe import Recipe
 from tests import published_runs as made
 
+SNAPSHOT = Path(__file__).parent / "snapshot"
 SUFFIXES = ("csv", "md", "tex", "html")
 FIRST_COLUMNS = (
     "section,method,imbalance_ratio,mean,standard_deviation,seeds,printed,difference,selection_split"
@@ -40,12 +41,11 @@ def read_csv(job) -> dict[tuple[str, str], dict[str, str]]:
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=9))
 def test_spread_is_the_sample_standard_deviation_and_absent_with_one_seed(values):
-    seeds = Seeds(tuple(values))
-    assert seeds.mean == pytest.approx(np.mean(values))
-    if len(values) == 1:
-        assert seeds.spread is None
-    else:
-        assert seeds.spread == pytest.approx(np.std(values, ddof=1), abs=1e-9)
+    assert over_runs.mean(values) == pytest.approx(np.mean(values))
+    spread = over_runs.spread(values)
+    assert (
+        math.isnan(spread) if len(values) == 1 else spread == pytest.approx(np.std(values, ddof=1), abs=1e-9)
+    )
 
 
 def test_mean_spread_and_difference_are_those_of_the_runs(tmp_path):
@@ -444,20 +444,30 @@ def test_html_is_escaped_and_needs_nothing_else(tmp_path):
     assert not re.search(r"(src|href)=|@import|url\(", text)
 
 
-def test_planning_a_table_imports_neither_torch_nor_matplotlib():
-    code = (
-        "import longtail.publish.tables.check, json, sys; "
-        "print(json.dumps([name in sys.modules for name in sys.argv[1:]]))"
-    )
+@pytest.mark.parametrize(
+    "planning",
+    ["longtail.publish.tables.check", "longtail.orchestration.planner", "longtail.orchestration.stamp"],
+)
+def test_planning_imports_neither_torch_nor_matplotlib_nor_pandas(planning):
+    loaded = "[name for name in sys.argv[1:] if name in sys.modules]"
+    code = f"import {planning}, json, sys; print(json.dumps({loaded}))"
     source = str(Path(tables.__file__).parents[3])
     done = subprocess.run(
-        [sys.executable, "-c", code, "torch", "matplotlib"],
+        [sys.executable, "-c", code, "torch", "matplotlib", "pandas"],
         capture_output=True,
         text=True,
         check=True,
         env={"PYTHONPATH": source},
     )
-    assert json.loads(done.stdout) == [False, False]
+    assert json.loads(done.stdout) == []
+
+
+def test_every_byte_of_a_table_is_as_it_was(tmp_path):
+    """In the folder snapshot stands what was published before tables were made by pandas."""
+    table = made.table(against="Cross-entropy")
+    found = written(made.job(tmp_path, table, subsets=(0, 1), seeds=(0, 1), ratios=(100.0, 10.0)))
+    for suffix, text in found.items():
+        assert text == (SNAPSHOT / f"table2.{suffix}").read_text("utf-8"), suffix
 
 
 LARGE = [

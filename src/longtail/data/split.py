@@ -5,13 +5,12 @@ official order of train.safetensors, or of test.safetensors for the test part an
 validation.safetensors for `validation: official`.
 """
 
-import csv
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from safetensors import safe_open
 
@@ -57,13 +56,8 @@ def compute(job: Job) -> None:
         "validation": np.bincount(validation_labels, minlength=len(names)),
         "test": np.bincount(labels["test"], minlength=len(names)),
     }
-    with (job.folder / "counts.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["label", "name", *table])
-        writer.writerows(
-            [label, name, *(int(column[label]) for column in table.values())]
-            for label, name in enumerate(names)
-        )
+    counts = pd.DataFrame({"label": range(len(names)), "name": names, **table})
+    counts.to_csv(job.folder / "counts.csv", index=False, lineterminator="\n")
     # Selection scores leave these classes out. A held-out share differs from class to class by its nature.
     enough = 1 if source == "holdout" else table["validation"].max()
     job.facts.update(
@@ -137,9 +131,8 @@ def _labels(file: Path) -> Indices:
     return found
 
 
-def _write_part(file: Path, samples: Iterable[int], labels: Iterable[int], *source: str) -> None:
-    with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["sample", "label", *("source" for _ in source)])
-        pairs = zip(samples, labels, strict=True)
-        writer.writerows((int(sample), int(label), *source) for sample, label in pairs)
+def _write_part(file: Path, samples: Indices, labels: Indices, source: str = "") -> None:
+    part = pd.DataFrame({"sample": samples, "label": labels})
+    if source:
+        part["source"] = source
+    part.to_csv(file, index=False, lineterminator="\n")

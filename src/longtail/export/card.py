@@ -1,9 +1,10 @@
 """The model card of an exported model, README.md."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 from torch import Tensor
 
 from longtail.data.held_out import validation_words
@@ -23,7 +24,7 @@ def card(
     description: Description,
     records: Mapping[str, dict[str, Any]],
     metrics: Mapping[str, Any],
-    counts: Sequence[dict[str, str]],
+    counts: pd.DataFrame,
     predictions: Mapping[str, Tensor],
     groups: Groups,
 ) -> str:
@@ -40,10 +41,10 @@ def card(
     test = metrics["test"]
     split = SplitSettings.model_validate(records["split"]["settings"])
     stage_one = StageOneSettings.model_validate(records["stage_one"]["settings"])
-    columns = {part: [int(row[part]) for row in counts] for part in ("train", "validation", "test")}
+    columns = {part: counts[part].tolist() for part in ("train", "validation", "test")}
     logits, labels = predictions["logits"], predictions["labels"]
     calibration = description.origin["calibration"]
-    per_class = zip(counts, test["per_class"], strict=True)
+    per_class = zip(counts.to_dict("records"), test["per_class"], strict=True)
     fewest = min((n for n in columns["test"] if n), default=0)
     pages = environment("export/templates")
     pages.globals.update(percent=_percent, escape=_escape)

@@ -5,7 +5,6 @@ longtail predict MODEL IMAGES... [--top 3] [--format table|csv|json] [--device c
 Files that are no picture are named and left out; the others are predicted, in the order given.
 """
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -165,12 +164,17 @@ def _table(predictions: list[Prediction], out: TextIO) -> None:
 
 def _csv(predictions: list[Prediction], out: TextIO) -> None:
     """A row a picture and class; label is the class's number."""
+    import pandas as pd  # the other forms start without it
+
     _any_name(out)
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["image", "rank", "label", "class", "probability"])
-    for found in predictions:
-        for rank, (label, name, share) in enumerate(found.classes, start=1):
-            writer.writerow([found.image, rank, label, name, f"{share:.6f}"])
+    rows = [
+        (found.image, rank, label, name, f"{share:.6f}")
+        for found in predictions
+        for rank, (label, name, share) in enumerate(found.classes, start=1)
+    ]
+    # object: a file's name need not be UTF-8
+    table = pd.DataFrame(rows, columns=["image", "rank", "label", "class", "probability"], dtype=object)
+    table.to_csv(out, index=False, lineterminator="\n")
 
 
 def _json(predictions: list[Prediction], out: TextIO) -> None:

@@ -155,7 +155,7 @@ def assemble(run: Finished) -> tuple[Model, Part]:
         name=run.name,
         identity=run.records["stage_two"]["identity"],
         network=settings.network.resolved(),
-        classes=[row["name"] for row in run.counts()],
+        classes=run.counts()["name"].tolist(),
         channels=test.images.shape[1],
         size=test.images.shape[2:],
         crop=settings.images.center if settings.images else None,

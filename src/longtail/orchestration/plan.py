@@ -21,7 +21,7 @@ from longtail.runs.steps import STEPS
 from longtail.runs.store import PLANNED, write_json, write_text
 from longtail.settings.base import Texts
 
-PUBLISHED = ("tables", "figures", "models", "report")
+PUBLISHED = ("tables", "figures", "models", "frame", "report")
 
 
 @dataclass
@@ -41,6 +41,7 @@ class Plan:
     tables: dict[str, Published] = field(default_factory=dict)
     figures: dict[str, Published] = field(default_factory=dict)
     models: dict[str, Published] = field(default_factory=dict)
+    frame: dict[str, Published] = field(default_factory=dict)
     report: dict[str, Published] = field(default_factory=dict)
 
     def runs(self, step: str) -> dict[str, Run]:
@@ -53,7 +54,7 @@ class Plan:
             yield from self.runs(step).values()
 
     def published(self) -> list[Published]:
-        """Tables, then figures, then models, then the report."""
+        """Tables, then figures, models, the frame of all results, the report."""
         return [item for kind in PUBLISHED for item in getattr(self, kind).values()]
 
     @property

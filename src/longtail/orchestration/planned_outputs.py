@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longtail.errors import UserError
 from longtail.orchestration.plan import Plan
 from longtail.orchestration.published import PlannedCell, Published
 from longtail.publish.tables.check import check
@@ -14,9 +15,15 @@ from longtail.settings.method_blocks import Figure
 from longtail.settings.methods import module_name
 from longtail.settings.params import Params
 from longtail.settings.published import Model, Table
+from longtail.settings.reading import table_names
 
 if TYPE_CHECKING:
     from longtail.orchestration.planner import Planner
+
+TAKEN = {  # what no table may be called
+    "report": "results/report.html is the workflow's report",
+    "runs": "results/runs.csv has the results of all runs",
+}
 
 
 def plan_table(
@@ -136,3 +143,13 @@ def plan_report(planner: "Planner", result: Plan) -> Published:
         suffixes=("html",),
         built_on=shown,
     )
+
+
+def refuse_tables_of(main: Path, result: Plan) -> None:
+    """Refuse a table of another settings file that would stand in the place of one of params.yaml."""
+    taken = table_names(main) & set(result.tables) if main.is_file() else set()
+    if taken:
+        raise UserError(
+            f"{result.source}: tables_in: {result.tables_in}: {', '.join(sorted(taken))} is a table of "
+            f"{main.name} too; rename it, or leave tables_in out to publish in {result.results}/"
+        )

@@ -1,14 +1,22 @@
 """Planning: every run that the tables and figures of settings need."""
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from longtail.data import catalogue
 from longtail.errors import UserError
 from longtail.orchestration.plan import Plan
-from longtail.orchestration.planned_outputs import plan_figure, plan_model, plan_report, plan_table
+from longtail.orchestration.planned_frame import plan_frame
+from longtail.orchestration.planned_outputs import (
+    TAKEN,
+    plan_figure,
+    plan_model,
+    plan_report,
+    plan_table,
+    refuse_tables_of,
+)
 from longtail.orchestration.published import PlannedCell
 from longtail.orchestration.run import Run, identity_of
 from longtail.orchestration.sweeps import expanded
@@ -23,7 +31,6 @@ from longtail.settings.datasets import DATASETS
 from longtail.settings.method_blocks import Method
 from longtail.settings.methods import module_name
 from longtail.settings.params import Params
-from longtail.settings.reading import table_names
 from longtail.settings.recipe import Recipe, StageOneSettings
 from longtail.settings.split import Imbalance, SplitSettings
 from longtail.settings.weight_file import WeightFile
@@ -166,30 +173,21 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
     name = settings_name(Path(source), root)
     if name in (*STEPS, "figures", "models", "splits", "sweeps", "report"):
         raise UserError(f"{source}: its runs would stand in results/{name}, which has another use; rename it")
-    if "report" in params.tables:
-        raise UserError(f"{source}: tables.report: results/report.html is the workflow's report; rename it")
+    for table in TAKEN.keys() & params.tables.keys():
+        raise UserError(f"{source}: tables.{table}: {TAKEN[table]}; rename it")
     results = f"results/{name}" if name else "results"
     splits = f"{results}/splits" if name else "data/splits"
     result = Plan(name, results, splits, str(source), params.tables_in or results)
     planner = Planner(result, root, DECODING if _pictures(params) else ())
     raw = planner.acquire(_acquired(params))
-    for part in (params, *expanded(params)):
-        _publish(planner, part, raw)
+    parts = [_publish(planner, part, raw) for part in (params, *expanded(params))]
     if name and params.tables_in:
-        _refuse_tables_of(root / "params.yaml", result)
+        refuse_tables_of(root / "params.yaml", result)
+    if result.stage_two:
+        result.frame["runs"] = plan_frame(planner, parts)
     if result.published():
         result.report["report"] = plan_report(planner, result)
     return result
-
-
-def _refuse_tables_of(main: Path, result: Plan) -> None:
-    """Refuse a table of another settings file that would stand in the place of one of params.yaml."""
-    taken = table_names(main) & set(result.tables) if main.is_file() else set()
-    if taken:
-        raise UserError(
-            f"{result.source}: tables_in: {result.tables_in}: {', '.join(sorted(taken))} is a table of "
-            f"{main.name} too; rename it, or leave tables_in out to publish in {result.results}/"
-        )
 
 
 def _acquired(params: Params) -> AcquireSettings:
@@ -203,8 +201,8 @@ def _pictures(params: Params) -> Pictures | None:
     return None if isinstance(params.data, PublishedData) else params.data.images
 
 
-def _publish(planner: Planner, params: Params, raw: Run) -> None:
-    """The tables and figures of settings, and the runs that they need."""
+def _publish(planner: Planner, params: Params, raw: Run) -> tuple[Params, list[PlannedCell]]:
+    """The tables and figures of settings, and the runs that they need; the settings, and these cells."""
     params = planner.with_weights(params)
     known: dict[tuple[Any, ...], Run] = {}
     cells = {method: list(_cells(planner, params, raw, method, known)) for method in params.methods}
@@ -221,6 +219,7 @@ def _publish(planner: Planner, params: Params, raw: Run) -> None:
         planner.plan.figures[entry] = plan_figure(planner, entry, figure, params, cells, context)
     for entry, model in params.models.items():
         planner.plan.models[entry] = plan_model(planner, entry, model, params, cells, context)
+    return params, list(chain.from_iterable(cells.values()))
 
 
 def _cells(

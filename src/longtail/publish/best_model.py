@@ -3,7 +3,6 @@
 Test images choose nothing. Which method it was, and by what, stands in choice.csv beside the model.
 """
 
-import csv
 import json
 import math
 import sys
@@ -11,11 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
+import pandas as pd
+
 from longtail.errors import UserError
 from longtail.export.write import write_model
 from longtail.publish.job import Cell
 from longtail.runs.lookup import complete
 from longtail.settings.published import Groups
+
+SCORE = "validation_mean_class_accuracy"
 
 
 def compute(name: str, methods: Sequence[str], cells: Sequence[Cell], folder: Path, groups: Groups) -> None:
@@ -31,28 +34,23 @@ def compute(name: str, methods: Sequence[str], cells: Sequence[Cell], folder: Pa
     Raises:
         UserError: if there is more than one method, and no validation score to choose by.
     """
-    own = {method: [cell for cell in cells if cell.method == method] for method in methods}
-    first = cells[0]
-    own = {
-        method: [c for c in found if (c.imbalance, c.subset_seed) == (first.imbalance, first.subset_seed)]
-        for method, found in own.items()
-    }
-    scores = {method: mean(_score(cell) for cell in found) for method, found in own.items()}
-    if len(scores) > 1 and (blind := [method for method, score in scores.items() if math.isnan(score)]):
+    place = (cells[0].imbalance, cells[0].subset_seed)
+    shown = [cell for cell in cells if (cell.imbalance, cell.subset_seed) == place]
+    runs = pd.DataFrame({"method": [cell.method for cell in shown], SCORE: [_score(cell) for cell in shown]})
+    of_method = runs.groupby("method")[SCORE]
+    scores = pd.DataFrame({SCORE: of_method.agg(mean), "seeds": of_method.size()}).reindex(list(methods))
+    if len(scores) > 1 and len(blind := scores.index[scores[SCORE].isna()]):
         raise UserError(
             f"models.{name}: {blind[0]} has no accuracy on validation images to be chosen by; name a method"
         )
-    best = max(scores, key=lambda method: scores[method]) if len(scores) > 1 else next(iter(scores))
-    cell = own[best][0]
-    with (folder / "choice.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["method", "validation_mean_class_accuracy", "seeds", "chosen"])
-        for method, score in scores.items():
-            shown = "" if math.isnan(score) else f"{score:.4f}"
-            writer.writerow([method, shown, len(own[method]), "yes" if method == best else ""])
+    best = str(scores[SCORE].idxmax()) if len(scores) > 1 else methods[0]  # of equals the first
+    choice = scores.reset_index().assign(chosen=["yes" if method == best else "" for method in methods])
+    choice.to_csv(folder / "choice.csv", index=False, float_format="%.4f", lineterminator="\n")
     if len(scores) > 1:
-        said = f"{best}, the best of {len(scores)} by validation images ({scores[best]:.1%}, mean of classes)"
+        score = float(scores[SCORE].max())
+        said = f"{best}, the best of {len(scores)} by validation images ({score:.1%}, mean of classes)"
         print(f"models/{name}: {said}", file=sys.stderr, flush=True)
+    cell = next(cell for cell in shown if cell.method == best)
     write_model(complete(cell.runs["stage_two"]), folder, groups)
 
 

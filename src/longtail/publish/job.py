@@ -1,6 +1,5 @@
 """What a table or a figure is handed when it is made: its settings and the finished runs that it reads."""
 
-import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,12 @@ from longtail.settings.split import Validation
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pandas as pd
+
+
+def imbalance_words(imbalance: str, ratio: float | None) -> str:
+    """An imbalance as tables and figures say it: `ratio 100`, or the profile's label where it has none."""
+    return imbalance if ratio is None else f"ratio {ratio:g}"
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,12 @@ class Cell:
 
     @property
     def imbalance_words(self) -> str:
-        """The imbalance as tables and figures say it: `ratio 100`, or the profile's label."""
-        return self.imbalance if self.ratio is None else f"ratio {self.ratio:g}"
+        """The imbalance as tables and figures say it."""
+        return imbalance_words(self.imbalance, self.ratio)
 
     def class_counts(self) -> list[int]:
         """Training images of each class, in label order."""
-        return [int(line["train"]) for line in self.lines("split", "counts.csv")]
+        return self.frame("split", "counts.csv")["train"].tolist()
 
     def metrics(self) -> dict[str, Any]:
         """metrics.json of stage two."""
@@ -77,10 +82,11 @@ class Cell:
         found = load_file(self.runs["stage_two"] / "predictions.safetensors")
         return {name: tensor.numpy() for name, tensor in found.items()}
 
-    def lines(self, step: str, name: str) -> list[dict[str, str]]:
-        """A CSV file of a run, one dict a line."""
-        with (self.runs[step] / name).open(newline="", encoding="utf-8") as lines:
-            return list(csv.DictReader(lines))
+    def frame(self, step: str, name: str) -> "pd.DataFrame":
+        """A CSV file of a run: its history, or the counts of its classes."""
+        from longtail.runs.frames import read_frame  # imports pandas
+
+        return read_frame(self.runs[step] / name)
 
     def fact(self, step: str, key: str) -> str:
         """What a run's step recorded of itself (`device`, `precision`); "unknown" where it did not."""

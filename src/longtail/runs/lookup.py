@@ -1,6 +1,5 @@
 """Find finished runs by name or by identity, wherever they stand: results/, results/NAME/, the store."""
 
-import csv
 import json
 import shutil
 import sys
@@ -9,10 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longtail.errors import UserError
 from longtail.runs import store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHOWN = 12  # candidates that an error names
 PLACES = {
@@ -35,10 +37,11 @@ class Finished:
     folders: dict[str, Path]
     records: dict[str, dict[str, Any]]
 
-    def counts(self) -> list[dict[str, str]]:
-        """counts.csv of the split: label, name, train, validation and test of each class."""
-        with (self.folders["split"] / "counts.csv").open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+    def counts(self) -> "pd.DataFrame":
+        """counts.csv of the split: label, name, train, validation and test of each class, a row a class."""
+        from longtail.runs.frames import read_frame  # imports pandas
+
+        return read_frame(self.folders["split"] / "counts.csv")
 
     def metrics(self) -> dict[str, Any]:
         """metrics.json of the run of stage two."""

@@ -3,10 +3,10 @@
 They are some images of each, chosen by the features of the network as the phase before has left it.
 """
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -48,12 +48,6 @@ def choose_bank(
 
 def write_bank(path: Path, bank: Tensor, training: Part) -> None:
     """The bank as CSV: class, rank from 1 and sample number (as in train.csv) of each exemplar."""
-    rank: dict[int, int] = {}
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["label", "rank", "sample"])
-        for label, sample in zip(
-            training.labels[bank].tolist(), training.samples[bank].tolist(), strict=True
-        ):
-            rank[label] = rank.get(label, 0) + 1
-            writer.writerow([label, rank[label], sample])
+    chosen = pd.DataFrame({"label": training.labels[bank].numpy(), "sample": training.samples[bank].numpy()})
+    chosen.insert(1, "rank", chosen.groupby("label").cumcount() + 1)
+    chosen.to_csv(path, index=False, lineterminator="\n")

@@ -74,6 +74,7 @@ def compute(job: Job) -> None:
         score = selection_score(logits["validation"], validation["labels"], classes)
         measured["validation"]["selection_accuracy"] = score
     (job.folder / "metrics.json").write_text(json.dumps(measured, indent=1) + "\n", "utf-8")
+    # csv: importing pandas for a few rows would add a tenth to the start of every job of stage two
     with (job.folder / "history.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(
             file, list(fitted.history[0]) if fitted.history else ["epoch"], lineterminator="\n"

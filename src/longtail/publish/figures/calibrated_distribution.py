@@ -85,7 +85,7 @@ def draw(job: PublishedJob) -> Figure:
     axis.autoscale_view()
     axis.set_xlabel(f"feature {x}")
     axis.set_ylabel(f"feature {y}")
-    name = cell.lines("split", "counts.csv")[label]["name"]
+    name = cell.frame("split", "counts.csv")["name"].iloc[label]
     axis.set_title(
         f"{heading(job, [cell])} ({cell.method})\nclass {name}, $c_y$ = {confidence[label]:.2f}; "
         f"ellipses: {DEVIATIONS:g} standard deviations"

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -144,14 +145,14 @@ def _measured(job: PublishedJob, cells: Sequence[Cell]) -> dict[str, DistortionC
 
 def _read(cells: Sequence[Cell]) -> DistortionCurves | None:
     """The runs that measured their gradients; None where none did."""
-    histories = [cell.lines("stage_one", "history.csv") for cell in cells]
-    own = [(cell, rows) for cell, rows in zip(cells, histories, strict=True) if _has_gradients(rows)]
+    histories = [cell.frame("stage_one", "history.csv") for cell in cells]
+    own = [pair for pair in zip(cells, histories, strict=True) if _has_gradients(pair[1])]
     if not own:
         return None
     values: dict[str, dict[str, np.ndarray]] = {}
     for part in PARTS:
         columns = {
-            name: np.array([_column(rows, f"gradient_{part}_{name}") for _, rows in own])
+            name: np.array([_column(history, f"gradient_{part}_{name}") for _, history in own])
             for name in (
                 *(f"cosine_{pair}" for pair in COSINES),
                 *(f"{of}_{term}" for of in ("norm", "variance") for term in VARIATIONS),
@@ -162,15 +163,18 @@ def _read(cells: Sequence[Cell]) -> DistortionCurves | None:
             norm = columns[f"norm_{term}"]
             norm = np.where(norm > 0, norm, np.nan)
             values[part][term] = np.sqrt(columns[f"variance_{term}"]) / norm
-    return DistortionCurves([cell for cell, _ in own], [row.get("phase", "") for row in own[0][1]], values)
+    first = own[0][1]
+    phases = first["phase"].tolist() if "phase" in first else [""] * len(first)
+    return DistortionCurves([cell for cell, _ in own], phases, values)
 
 
-def _has_gradients(rows: list[dict[str, str]]) -> bool:
-    return any(value for row in rows for name, value in row.items() if name.startswith("gradient_"))
+def _has_gradients(history: pd.DataFrame) -> bool:
+    return bool(history.filter(regex="^gradient_").notna().any(axis=None))
 
 
-def _column(rows: list[dict[str, str]], name: str) -> list[float]:
-    return [float(row.get(name) or "nan") for row in rows]
+def _column(history: pd.DataFrame, name: str) -> "pd.Series[float]":
+    """Of every epoch; nan where the run has no such column."""
+    return history[name] if name in history else pd.Series(np.nan, history.index)
 
 
 def _line(

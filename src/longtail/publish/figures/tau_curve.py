@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from longtail.errors import UserError
@@ -23,7 +24,11 @@ def draw(job: PublishedJob) -> Figure:
     """A line a method, mean over runs with a band of one standard deviation; a ring at its highest point."""
     cells = at_ratio(job, job.settings.ratio)
     found = {method: [_curve(cell) for cell in runs] for method, runs in by_method(cells).items()}
-    curves = {method: runs for method, runs in found.items() if all(runs)}
+    curves = {
+        method: tried
+        for method, runs in found.items()
+        if len(tried := [run for run in runs if run is not None]) == len(runs)
+    }
     if not curves:
         raise UserError(
             f"figures.{job.name}: no method of {job.settings.table} chose a tau; it needs one with "
@@ -33,8 +38,8 @@ def draw(job: PublishedJob) -> Figure:
     figure = Figure(figsize=(5.8, 3.9))
     axis = figure.add_subplot()
     for method, runs in curves.items():
-        taus = np.array([tau for tau, _ in runs[0]])
-        mean, spread = mean_and_spread([[100 * score for _, score in run] for run in runs])
+        taus = runs[0]["tau"].to_numpy()
+        mean, spread = mean_and_spread([run["validation"].mul(100).tolist() for run in runs])
         colour, dashes = own[method]
         best = int(mean.argmax())
         axis.plot(
@@ -59,7 +64,7 @@ def draw(job: PublishedJob) -> Figure:
     return figure
 
 
-def _curve(cell: Cell) -> list[tuple[float, float]]:
-    """(tau, validation accuracy) of every value tried; empty for a method that tried none."""
-    lines = cell.lines("stage_two", "history.csv")
-    return [(float(line["tau"]), float(line["validation"])) for line in lines if "tau" in line]
+def _curve(cell: Cell) -> pd.DataFrame | None:
+    """A row a value tried: tau and its validation accuracy; None for a method that tried none."""
+    tried = cell.frame("stage_two", "history.csv")
+    return tried if "tau" in tried and len(tried) else None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -39,7 +40,7 @@ def draw(job: PublishedJob) -> Figure:
     loss, accuracy = figure.subplots(1, 2)
     subsets = len({cell.subset_seed for cell in cells})
     for name, seeds in recipes.items():
-        histories = [cell.lines("stage_one", "history.csv") for cell in seeds.values()]
+        histories = [cell.frame("stage_one", "history.csv") for cell in seeds.values()]
         label = f"{name} ({seeds_words(len(histories)) if subsets == 1 else f'{len(histories)} runs'})"
         _line(loss, histories, "train_loss", 1, styles[name], label)
         _line(accuracy, histories, "test_accuracy", 100, styles[name], label)
@@ -57,21 +58,18 @@ def draw(job: PublishedJob) -> Figure:
 
 def _line(
     axis: Axes,
-    histories: Sequence[list[dict[str, str]]],
+    histories: Sequence[pd.DataFrame],
     column: str,
     scale: float,
     style: tuple[str, Dashes],
     label: str,
 ) -> None:
     """Mean and spread of a column at the epochs at which every seed has a number."""
-    curves = [
-        {epoch: scale * float(row[column]) for epoch, row in enumerate(history, 1) if row[column]}
-        for history in histories
-    ]
-    epochs = [epoch for epoch in curves[0] if all(epoch in curve for curve in curves)]
-    if not epochs:
+    runs = pd.concat([scale * history[column] for history in histories], axis="columns").dropna()
+    if runs.empty:
         return
-    mean, spread = mean_and_spread([[curve[epoch] for epoch in epochs] for curve in curves])
+    epochs = runs.index + 1
+    mean, spread = mean_and_spread(runs.to_numpy().T.tolist())
     colour, dashes = style
     marker = "o" if len(epochs) < 25 else None
     axis.plot(epochs, mean, color=colour, linestyle=dashes, label=label, marker=marker, markersize=3)

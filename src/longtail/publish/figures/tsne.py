@@ -38,7 +38,7 @@ def draw(job: PublishedJob) -> Figure:
     cells = at_ratio(job, job.settings.ratio)
     methods = _methods(job, by_method(cells))
     labels = _classes(job, cells[0])
-    names = [line["name"] for line in cells[0].lines("split", "counts.csv")]
+    names = cells[0].frame("split", "counts.csv")["name"]
     sizes = cells[0].class_counts()
     figure = Figure(figsize=(0.4 + 3.1 * len(methods), 4.1))
     axes = figure.subplots(1, len(methods), squeeze=False)[0]

@@ -1,10 +1,13 @@
 """Texts of tables."""
 
-from longtail.publish.tables.rows import Seeds, TableRow
+import pandas as pd
+
 from longtail.settings.phases import phases
 from longtail.settings.recipe import Recipe
 
 NOT_APPLICABLE = "n/a"
+HEADS = {"accuracy": "all", "linear": "linear on all data"}  # of columns that are not called by their name
+COMPLETE = "complete training set"  # what a classifier learnt from that reads all training images
 
 
 def length(recipe: Recipe) -> str:
@@ -28,19 +31,6 @@ def augmentation(recipe: Recipe) -> str:
     return " + ".join(step for step, on in steps.items() if on) or "none"
 
 
-def selection(line: TableRow, validation: str) -> str:
-    """By which images something was selected, and what; none where nothing was."""
-    if not line.built:
-        return ""
-    chosen = list(dict.fromkeys(ours.selected for ours in line.built if ours.selected))
-    return f"{validation}: {', '.join(chosen)}" if chosen else "none"
-
-
 def number(value: float | None, decimals: int = 2) -> str:
-    """A number as a table prints it, without -0; "" for none."""
-    return "" if value is None else f"{round(value, decimals) + 0.0:.{decimals}f}"
-
-
-def mean(seeds: Seeds | None, decimals: int = 2) -> str:
-    """The mean, or that there is nothing to have one of."""
-    return NOT_APPLICABLE if seeds is None else number(seeds.mean, decimals)
+    """A number as a table prints it, without -0; "" for none or nan."""
+    return "" if value is None or pd.isna(value) else f"{round(float(value), decimals) + 0.0:.{decimals}f}"

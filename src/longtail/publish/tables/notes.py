@@ -1,0 +1,147 @@
+"""What stands under a table: what a reader has to know to compare the numbers."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import pandas as pd
+
+from longtail.groups import GROUPS, group_sizes
+from longtail.publish.bootstrap import RESAMPLES
+from longtail.publish.job import PublishedJob
+from longtail.publish.results import STAGES
+from longtail.publish.tables.words import COMPLETE, HEADS, NOT_APPLICABLE
+from longtail.settings.published import Table
+
+# what the runs of a table should share, and its column of `longtail.publish.results` behind the stage's name
+SAME_IN_A_TABLE = {"precision": "precision", "device": "device", "torch version": "torch"}
+SAID = ("selected", "schedule", "augmentation", "device", "precision", "torch")  # of a method in words
+
+
+def notes(job: PublishedJob, rows: pd.DataFrame, results: pd.DataFrame) -> list[str]:
+    """The notes of a table, one a line.
+
+    Args:
+        job: the table.
+        rows: of it, as `table_rows` gives them.
+        results: of its runs, as `shown_results` gives them.
+    """
+    built = _built(rows)
+    result = []
+    if len(built):
+        chosen = _by_value(built[built["selected"] != ""], "selected")
+        result += [
+            "Ours: top-1 accuracy on the test set in percent, after the last epoch; mean ± sample standard "
+            "deviation over runs (number of runs). No ± where there is one run.",
+            _runs(results),
+            *_intervals(rows),
+            f"Selection split: {job.validation}; it chose {chosen}; nothing in the other rows."
+            if chosen
+            else "Selection split: none; no row chose anything by validation images.",
+            *_whole(rows),
+            f"Schedule of stage one: {_by_value(built, 'schedule')}.",
+            f"Augmentation: {_by_value(built, 'augmentation')}.",
+            _groups(job),
+            *_forgetting(job.settings),
+            f"Hardware: {_by_value(built, 'device')}; precision {_by_value(built, 'precision')}; "
+            f"torch {_by_value(built, 'torch')}.",
+        ]
+    beside = rows[rows["sources"].notna()]
+    if len(beside):
+        sources = dict.fromkeys(chain.from_iterable(beside["sources"]))
+        result.append(
+            f"Printed, in italics: {'; '.join(sources)}; - where the paper gives no number. "
+            "The difference (in the CSV) is ours - printed; it compares methods only at the same schedule "
+            "and augmentation."
+        )
+        own = built["label"][~built["label"].isin(beside["label"])].unique()
+        if len(own):
+            result.append(f"Not in the paper's table: {', '.join(own)}.")
+    absent = rows["label"][(rows["method"] == "") & (rows["linear"] == "")].unique()
+    if len(absent):
+        result.append(f"Not run by us: {', '.join(absent)}.")
+    return [*result, *job.settings.notes]
+
+
+def warnings(results: pd.DataFrame) -> list[str]:
+    """One line for each of precision, device and torch version in which runs of one stage differ."""
+    result = []
+    for what, column in SAME_IN_A_TABLE.items():
+        for stage in STAGES:
+            values = sorted(results[f"{stage}_{column}"].unique())
+            if len(values) > 1:
+                where = stage.replace("_", " ")
+                result.append(f"The runs of this table differ in {what} ({where}): {', '.join(values)}.")
+                break
+    return result
+
+
+def _built(rows: pd.DataFrame) -> pd.DataFrame:
+    """label and SAID of every method that has runs, each row's second one behind its first."""
+    own = rows[rows["built"]][["label", *SAID]]
+    second = rows[rows["built_linear"]][["label", *(f"{name}_linear" for name in SAID)]]
+    second.columns = own.columns
+    return pd.concat([own, second]).sort_index(kind="stable")
+
+
+def _by_value(built: pd.DataFrame, column: str) -> str:
+    """`VALUE` where all labels share it, else `VALUE (LABEL, LABEL); VALUE (LABEL)`; "" of nothing."""
+    labels = built.groupby(column, sort=False)["label"].unique()
+    if len(labels) == 1 and "," not in str(labels.index[0]):
+        return str(labels.index[0])
+    return "; ".join(f"{value} ({', '.join(names)})" for value, names in labels.items())
+
+
+def _runs(results: pd.DataFrame) -> str:
+    seeds, subsets = (sorted(results[name].unique()) for name in ("seed", "subset_seed"))
+    where = "each of the subsets" if len(subsets) > 1 else "the subset"
+    return f"Runs: training {_seeds_words(seeds)} on {where} of {_seeds_words(subsets)}."
+
+
+def _seeds_words(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def _intervals(rows: pd.DataFrame) -> list[str]:
+    over = rows["over"].dropna().unique()
+    if not len(over):
+        return []
+    narrow = ", on the narrow side with few seeds" if any("seeds" in words for words in over) else ""
+    return [
+        f"Intervals: paired bootstrap over {'; '.join(over)} ({RESAMPLES} resamples, percentiles){narrow}."
+    ]
+
+
+def _whole(rows: pd.DataFrame) -> list[str]:
+    """The rows, and the column, whose classifiers learnt from more than the long-tailed training set."""
+    labels = rows["label"][rows["whole"].eq(True)].unique()
+    column = [f"the column {HEADS['linear']}"] * bool(rows["whole_linear"].eq(True).any())
+    names = [*labels, *column]
+    if not names:
+        return []
+    return [
+        f"Not a long-tailed result: {', '.join(names)} trained a classifier on the {COMPLETE}, "
+        "images that the imbalance left out included; the features did not see these."
+    ]
+
+
+def _groups(job: PublishedJob) -> str:
+    numbers: dict[str, str] = {}
+    for cell in job.cells:
+        if cell.imbalance_words not in numbers:
+            sizes = group_sizes(cell.class_counts(), **job.groups.resolved())
+            numbers[cell.imbalance_words] = "/".join(str(sizes[name]) for name in GROUPS)
+    listed = ", ".join(f"{imbalance}: {number}" for imbalance, number in numbers.items())
+    return (
+        f"Groups by training images a class: {', '.join(job.group_words().values())}; "
+        f"number of classes in each: {listed}. {NOT_APPLICABLE}: no class in the group."
+    )
+
+
+def _forgetting(table: Table) -> list[str]:
+    if "forgetting" not in (table.columns or []):
+        return []
+    return [
+        "Forgetting: accuracy on test images of the data-rich classes, told apart among these alone, after "
+        "the first phase of stage one minus after the last, in points; negative where it rose. What they "
+        f"lose to data-poor classes shows in {GROUPS[0]}. {NOT_APPLICABLE}: no two phases that tell."
+    ]
