@@ -164,11 +164,11 @@ def begin(planned: dict[str, Any]) -> "Job":
         inputs=inputs,
         folder=outputs,
         scratch=scratch,
-        pictures=_pictures(inputs["acquire"]) if "acquire" in inputs and step in USES_DEVICE else None,
+        pictures=checked_pictures(inputs["acquire"]) if "acquire" in inputs and step in USES_DEVICE else None,
     )
 
 
-def _pictures(raw: Path) -> Path | None:
+def checked_pictures(raw: Path) -> Path | None:
     """The folder of the pictures that a run is to see, once they are known to be those that were checked.
 
     Where this machine has not read them yet, as in a new root or a new clone, all are hashed, once.

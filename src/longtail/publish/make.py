@@ -8,7 +8,7 @@ from typing import Any
 
 from longtail.errors import UserError
 from longtail.publish.job import cells_of, job_of
-from longtail.publish.published_record import is_current
+from longtail.publish.published_record import digests_of, is_current
 from longtail.runs import store
 from longtail.runs.identity import file_digest
 from longtail.runs.record import same_code
@@ -24,6 +24,7 @@ def execute(kind: str, name: str, identity: str) -> None:
     """
     planned = store.read_plan(kind, f"{name}-{identity}")
     same_code(planned)
+    read = digests_of(planned)
     outputs = [Path(output) for output in planned["outputs"]]
     target = outputs[0].parent
     target.mkdir(parents=True, exist_ok=True)
@@ -31,12 +32,14 @@ def execute(kind: str, name: str, identity: str) -> None:
         folder = Path(temporary)
         MAKERS[kind](planned, folder)
         same_code(planned)
+        if digests_of(planned) != read:
+            raise UserError(f"{name}: a run that it reads has changed meanwhile; type the command again")
         hashes = {output.name: file_digest(folder / output.name) for output in outputs}
         record = target / f"{outputs[0].stem}.identity.json"
         record.unlink(missing_ok=True)
         for output in outputs:
             (folder / output.name).replace(output)
-    store.write_json(record, {"identity": planned["identity"], "outputs": hashes})
+    store.write_json(record, {"identity": planned["identity"], "outputs": hashes, "read": read})
 
 
 def _table(planned: dict[str, Any], folder: Path) -> None:
