@@ -155,6 +155,9 @@ def parser() -> argparse.ArgumentParser:
     sub = command("export", "write a finished run of stage two as a model to take home", _export)
     sub.add_argument("name", metavar="RUN", help="its name, or a beginning that no other has")
     sub.add_argument("--to", metavar="FOLDER", help="where to (default: exported/RUN)")
+    sub.add_argument(
+        "--params", metavar="FILE", help="settings whose groups the card has (default: many > 100, few < 20)"
+    )
     sub = command("predict", "print the classes of pictures by an exported model", _predict)
     sub.add_argument("model", metavar="MODEL", help="an exported folder, its model.safetensors or model.onnx")
     sub.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, patterns")
@@ -226,7 +229,7 @@ def _adopt(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from longtail.export.write import export
 
-    export(options.name, options.to)
+    export(options.name, options.to, options.params)
 
 
 def _predict(options: argparse.Namespace) -> None:
