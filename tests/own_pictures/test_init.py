@@ -103,6 +103,33 @@ def test_no_group_is_empty_where_classes_differ(sizes):
     assert min(found.count(name) for name in ("many", "medium", "few")) >= len(sizes) // 10
 
 
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=60))
+def test_ties_leave_no_group_empty_where_there_are_three_sizes_and_a_tail_where_there_are_two(sizes):
+    groups, _ = choose_groups(sizes)
+    found = {group(size, groups.many_above, groups.few_below) for size in sizes}
+    assert len(found) == min(3, len(set(sizes)))
+    assert groups.few_below <= groups.many_above  # a page never says: medium (9 to 8)
+    tail = [size for size in sizes if size <= groups.many_above and size < max(sizes)]
+    assert bool(tail) == (len(set(sizes)) > 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "borders"),
+    [
+        ([30, 20], (29, 21)),
+        ([9, 8], (9, 9)),
+        ([9, 9, 9, 9, 8, 8], (9, 9)),
+        ([20, 20], (20, 20)),
+        ([9, 9, 9, 9, 9, 8, 7], (8, 8)),
+        ([40, 9, 9, 9, 9, 9, 9], (39, 10)),
+        ([1, 2, 3, 4, 5, 6], (4, 3)),
+    ],
+)
+def test_groups_are_cut_beside_ties(sizes, borders):
+    groups, _ = choose_groups(sizes)
+    assert (groups.many_above, groups.few_below) == borders
+
+
 def test_the_literatures_groups_are_kept_where_they_fit():
     assert choose_groups([500, 300, 50, 60, 5, 7])[0].many_above == 100
     photos = [711, 206, 171, 106, 102, *range(94, 66, -1), 19]
