@@ -121,9 +121,19 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
     sub = command("init", "check a folder of pictures and write settings that suit it", _init)
     sub.add_argument(
-        "folder", metavar="PATH", help="of class folders, or of train, val and test folders of them"
+        "path",
+        metavar="PATH",
+        help="a folder of class folders, or of train, val and test folders of them; or a CSV file",
     )
-    sub.add_argument("--name", metavar="NAME", help="of the dataset (default: the folder's)")
+    sub.add_argument("--name", metavar="NAME", help="of the dataset (default: the folder's or file's)")
+    sub.add_argument(
+        "--root",
+        metavar="FOLDER",
+        help="to which the paths of a CSV file are relative (default: its own folder)",
+    )
+    sub.add_argument(
+        "--untested", action="store_true", help="train on classes of one picture, which cannot be tested"
+    )
     sub.add_argument("--to", metavar="FILE", help="the settings file to write (default: NAME.yaml)")
     sub.add_argument(
         "--minutes",
@@ -196,7 +206,7 @@ def _check(options: argparse.Namespace) -> None:
 def _init(options: argparse.Namespace) -> None:
     from longtail.own_pictures.init import init
 
-    init(options.folder, options.name, options.to, options.minutes)
+    init(options.path, options.name, options.to, options.minutes, options.root, options.untested)
 
 
 def _check_data(options: argparse.Namespace) -> None:

@@ -161,8 +161,14 @@ def _schedule(
 
 
 def choose_batch_size(pictures: int, gpu: bool) -> int:
-    """A power of two that leaves some fifty steps an epoch, from 16 to 64 on a CPU and to 256 on a GPU."""
+    """A power of two that leaves some fifty steps an epoch, from 16 to 64 on a CPU and to 256 on a GPU.
+
+    A little more where an epoch would end with a batch of one picture, which batch normalisation refuses.
+    """
     size = 16
     while size * 2 <= min(256 if gpu else 64, pictures / STEPS_AN_EPOCH):
         size *= 2
-    return max(2, min(size, pictures // 2))
+    size = max(2, min(size, pictures // 2))
+    while pictures % size == 1:
+        size += 1
+    return size
