@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+# The beginning of a file that a phone wrote.
+HEIC = b"\0\0\0\x24ftypheic\0\0\0\0mif1MiHEMiPrmiafMiHBheic" + bytes(500)
+
 
 def noise(seed: int, width: int = 40, height: int = 30) -> Image.Image:
     """A picture that no other seed has."""
@@ -24,14 +27,23 @@ def class_folders(root: Path, sizes: dict[str, int], seed: int = 0) -> Path:
     return root
 
 
-def png(width: int, height: int, bits: int, colours: int, rows: bytes) -> bytes:
+def png(
+    width: int,
+    height: int,
+    bits: int,
+    colours: int,
+    rows: bytes,
+    transparent: bytes = b"",
+    interlaced: bool = False,
+) -> bytes:
     """A PNG, chunk by chunk; a header may promise what the rows do not hold."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, interlaced)
+    chunks = chunk(b"IHDR", header) + (chunk(b"tRNS", transparent) if transparent else b"")
+    chunks += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
@@ -54,6 +66,7 @@ def unusable(folder: Path, outside: Path) -> dict[str, str]:
     Image.fromarray(np.arange(80, dtype=np.int32).reshape(8, 10) * 10**6).save(folder / "wide.tif")
     outside.mkdir(exist_ok=True)
     noise(3).save(outside / "outside.png")
+    (folder / "phone.jpg").write_bytes(HEIC)
     (folder / "link.png").symlink_to(outside / "outside.png")
     (folder / "dangling.png").symlink_to("nowhere.png")
     return {
@@ -64,6 +77,7 @@ def unusable(folder: Path, outside: Path) -> dict[str, str]:
         "text.jpg": "is no picture of a known format",
         "bomb.png": "has more than",
         "postscript.jpg": "is no picture of a known format",
+        "phone.jpg": "is HEIC, which is not read; convert it to JPEG",
         "float.tif": "has pixels of floating point",
         "wide.tif": "has 32 bits a pixel",
         "link.png": "is a link out of the root",

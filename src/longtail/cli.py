@@ -127,9 +127,19 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
     sub = command("init", "check a folder of pictures and write settings that suit it", _init)
     sub.add_argument(
-        "folder", metavar="PATH", help="of class folders, or of train, val and test folders of them"
+        "path",
+        metavar="PATH",
+        help="a folder of class folders, or of train, val and test folders of them; or a CSV file",
     )
-    sub.add_argument("--name", metavar="NAME", help="of the dataset (default: the folder's)")
+    sub.add_argument("--name", metavar="NAME", help="of the dataset (default: the folder's or file's)")
+    sub.add_argument(
+        "--root",
+        metavar="FOLDER",
+        help="to which the paths of a CSV file are relative (default: its own folder)",
+    )
+    sub.add_argument(
+        "--untested", action="store_true", help="train on classes of one picture, which cannot be tested"
+    )
     sub.add_argument("--to", metavar="FILE", help="the settings file to write (default: NAME.yaml)")
     sub.add_argument(
         "--minutes",
@@ -161,6 +171,9 @@ def parser() -> argparse.ArgumentParser:
     sub = command("export", "write a finished run of stage two as a model to take home", _export)
     sub.add_argument("name", metavar="RUN", help="its name, or a beginning that no other has")
     sub.add_argument("--to", metavar="FOLDER", help="where to (default: exported/RUN)")
+    sub.add_argument(
+        "--params", metavar="FILE", help="settings whose groups the card has (default: many > 100, few < 20)"
+    )
     sub = command("predict", "print the classes of pictures by an exported model", _predict)
     sub.add_argument("model", metavar="MODEL", help="an exported folder, its model.safetensors or model.onnx")
     sub.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, patterns")
@@ -199,7 +212,7 @@ def _check(options: argparse.Namespace) -> None:
 def _init(options: argparse.Namespace) -> None:
     from longtail.own_pictures.init import init
 
-    init(options.folder, options.name, options.to, options.minutes)
+    init(options.path, options.name, options.to, options.minutes, options.root, options.untested)
 
 
 def _check_data(options: argparse.Namespace) -> None:
@@ -232,7 +245,7 @@ def _adopt(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from longtail.export.write import export
 
-    export(options.name, options.to)
+    export(options.name, options.to, options.params)
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from longtail.data import acquire, file_changes, manifest, split
 from longtail.data import catalogue as members
+from longtail.data import held_out as counted
 from longtail.data.file_names import packed, unpacked
 from longtail.data.labelled_images import read_part, read_whole
 from longtail.errors import UserError
@@ -114,6 +115,28 @@ def test_a_share_leaves_and_takes_some_of_every_class(counts, share):
     for label in range(len(counts)):
         assert any(other == label for _, other in train)
         assert any(other == label for _, other in test)
+
+
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=6), st.integers(1, 8), st.integers(0, 9))
+def test_untested_classes_stay_whole_and_the_others_give_what_they_gave(counts, per_class, seed):
+    rows = [(f"{label}/{n}", label) for label, count in enumerate(counts) for n in range(count)]
+    held = HeldOut(per_class=per_class, seed=seed, untested=True)
+    if max(counts) <= per_class:
+        with pytest.raises(UserError, match="leaves no class to test"):
+            acquire.held_out("pets", rows, len(counts), held)
+        return
+    train, test = acquire.held_out("pets", rows, len(counts), held)
+    found = [sum(other == label for _, other in test) for label in range(len(counts))]
+    assert found == [per_class if count > per_class else 0 for count in counts]
+    assert found == [counted.tested(count, held) for count in counts]
+    assert sorted(train + test) == sorted(rows)
+    if min(counts) > per_class:
+        plain = held.model_copy(update={"untested": False})
+        assert (train, test) == acquire.held_out("pets", rows, len(counts), plain)
+
+
+def test_a_key_that_was_added_changes_no_identity():
+    assert HeldOut(per_class=2).resolved(hashed=True) == {"per_class": 2, "share": None, "seed": 0}
 
 
 @pytest.mark.parametrize(

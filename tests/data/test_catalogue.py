@@ -373,6 +373,27 @@ def test_a_wrong_table_is_one_line(pictures, content, said):
     refused(tabled(pictures, content), said)
 
 
+@pytest.mark.parametrize("path", ["cat\\000.jpg", ".\\cat\\000.jpg", "./cat\\000.jpg", "cat\\\\000.jpg"])
+def test_paths_of_windows_are_understood(pictures, path):
+    assert lists.named(tabled(pictures, f"path,label\n{path},cat\n"), []) == {
+        "train": [("cat/000.jpg", "cat")]
+    }
+    assert lists.named(listed(pictures, f"{path} 0\n"), []) == {"train": [("cat/000.jpg", "0")]}
+
+
+@pytest.mark.parametrize("path", ["C:\\a.jpg", "d:/a.jpg"])
+def test_a_drive_of_windows_is_named(pictures, path):
+    refused(tabled(pictures, f"path,label\n{path},x\n"), "names a drive of Windows")
+
+
+def test_the_systems_own_folders_are_passed_over(pictures):
+    before = members.files(FolderData(root=str(pictures)))
+    for name in ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "#recycle", "lost+found"):
+        (pictures / "cat" / name).mkdir()
+        noise(1).save(pictures / "cat" / name / "a.jpg")
+    assert members.files(FolderData(root=str(pictures))) == before
+
+
 def test_a_table_that_is_not_utf8_is_one_line(pictures):
     data = tabled(pictures, "x")
     Path("t.csv").write_bytes(b"path,label\ncaf\xe9.jpg,x\n")

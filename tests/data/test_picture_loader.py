@@ -144,7 +144,7 @@ def test_decoding_a_jpeg_at_a_fraction_changes_little(tmp_path):
 
 def test_a_file_that_cannot_be_read_is_named(files, folder):
     broken = PictureFiles(folder, ["0.png", "gone.png"], Pictures(size=16), torch.tensor([0, 1, 0]))
-    with pytest.raises(UserError, match=r"gone.png: there is no such file; `longtail check-data`"):
+    with pytest.raises(UserError, match=r"gone.png: there is no such file; check-data with these settings"):
         list(broken.split(2))
 
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,11 +22,12 @@ from longtail.export import onnx_session as onnx_model
 from longtail.export import write as export
 from longtail.export.folder import Description
 from longtail.export.module import assembled, load_exported
-from longtail.export.temperature import negative_log_likelihood, temperature
+from longtail.export.temperature import SOURCES, calibrated, negative_log_likelihood, temperature
 from longtail.runs import store
 from longtail.runs.code_identity import closure
 from longtail.runs.lookup import named
 from longtail.runs.steps import MODULES
+from longtail.settings.split import Validation
 from tests import finished_runs
 
 # The forms of an exported graph, each with a run of it.
@@ -160,7 +162,7 @@ def test_logits_that_separate_perfectly_end_at_the_edge_of_the_range():
 
 
 def test_calibration_lowers_the_loss_on_the_images_it_was_fitted_to(runs):
-    model, _ = export.assemble(named(runs["crt"]))
+    model, _ = export.assemble(named(runs["moved"]))
     fitted = model.predictions["validation_logits"], model.predictions["validation_labels"]
     assert negative_log_likelihood(*fitted, model.description.temperature) < negative_log_likelihood(
         *fitted, 1
@@ -176,9 +178,46 @@ def test_a_classifier_that_has_seen_the_validation_images_is_not_calibrated(runs
 def test_without_validation_images_the_temperature_is_1(runs):
     joint = named(runs["joint"])
     empty = {"validation_labels": torch.zeros(0, dtype=torch.int64), "validation_logits": torch.zeros(0, 10)}
-    found = export._calibration(joint, empty)
+    found = calibrated(joint, empty)
     assert found["temperature"] == 1
     assert "no validation image" in found["how"]
+
+
+@pytest.mark.parametrize(
+    ("logits", "said"),
+    [(5 * torch.eye(10), "all predicted right"), (-5 * torch.eye(10), "no better than by chance")],
+    ids=["perfect", "worse than chance"],
+)
+def test_where_the_fit_runs_to_its_bound_the_temperature_stays_1_with_a_warning(runs, logits, said, capsys):
+    predictions = {"validation_labels": torch.arange(10), "validation_logits": logits}
+    found = calibrated(named(runs["joint"]), predictions)
+    assert found["temperature"] == 1
+    assert said in found["how"]
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {runs['joint']}: not calibrated")
+
+
+@pytest.mark.parametrize("source", get_args(Validation.model_fields["source"].annotation))
+def test_every_source_of_validation_images_has_words(source):
+    assert source in SOURCES
+
+
+def test_the_card_has_the_groups_of_the_settings_that_are_named(runs, capsys):
+    text = {
+        **{"dataset": "digits", "imbalance": {"profile": "exponential", "ratios": [10]}},
+        **{"groups": {"many_above": 60, "few_below": 31}, "stage_one": {}, "stage_two": {}},
+    }
+    Path("own.yaml").write_text(json.dumps(text))
+    cli.main(["export", runs["joint"], "--to", "grouped", "--params", "own.yaml"])
+    card = Path("grouped/README.md").read_text()
+    assert "| many (> 60) |" in card
+    assert "| few (< 31) |" in card
+    Path("own.yaml").write_text(json.dumps({**text, "dataset": "cifar10"}))
+    with pytest.raises(SystemExit) as end:
+        cli.main(["export", runs["joint"], "--to", "other", "--params", "own.yaml"])
+    assert end.value.code == 2
+    assert "own.yaml: is for cifar10, but" in capsys.readouterr().err
+    assert not Path("other").exists()
 
 
 def test_the_card_has_every_class_the_calibration_and_the_data_hash(runs, joint):

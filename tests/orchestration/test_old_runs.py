@@ -33,7 +33,7 @@ def identities(file: str) -> dict[str, dict[str, Any]]:
 
 
 def without_data(patch: Any) -> None:
-    patch.setattr(catalogue, "identity", lambda dataset, files: SOMETHING)
+    patch.setattr(catalogue, "identity", lambda dataset, files, settings: SOMETHING)
     patch.setattr(planner, "remembered_digest", lambda file: SOMETHING)
 
 

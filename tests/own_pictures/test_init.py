@@ -2,6 +2,9 @@
 
 import os
 import re
+import shlex
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,15 +13,18 @@ from hypothesis import strategies as st
 
 from longtail import cli
 from longtail.data import catalogue as members
+from longtail.data import manifest
+from longtail.errors import UserError
 from longtail.groups import group
 from longtail.orchestration.planner import plan
 from longtail.own_pictures import figure as check_figure
+from longtail.own_pictures import place
 from longtail.own_pictures import time_estimate as cost
-from longtail.own_pictures.choices import LEAST, MOST, choose_groups, choose_schedule
+from longtail.own_pictures.choices import LEAST, MOST, choose_batch_size, choose_groups, choose_schedule
 from longtail.own_pictures.layout import layout
 from longtail.own_pictures.time_estimate import Machine
 from longtail.settings.params import Params
-from tests.odd_pictures import class_folders, noise, unusable
+from tests.odd_pictures import HEIC, class_folders, noise, unusable
 
 CPU = Machine("CPU", gpu=False, cores=2, gmacs=40.0, decoding=0.0007)
 GPU = Machine("a GPU", gpu=True, cores=16, gmacs=60_000.0, decoding=0.004)
@@ -26,7 +32,9 @@ GPU = Machine("a GPU", gpu=True, cores=16, gmacs=60_000.0, decoding=0.004)
 
 @pytest.fixture(autouse=True)
 def in_a_folder(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
+    (tmp_path / "here/workflow/rules").mkdir(parents=True)
+    for name in ("Snakefile", "workflow/rules/plan.smk"):
+        (tmp_path / "here" / name).touch()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(cost, "measured", lambda files, size: CPU)
     monkeypatch.setattr(check_figure, "write", lambda checked, file: file.touch())
@@ -48,7 +56,7 @@ def made(capsys, root: Path, *words: object) -> Params:
     assert (code, err) == (0, "")
     file = re.search(r"settings: (\S+),", out)
     assert file is not None
-    assert f"snakemake --cores all --config params={file[1]}" in out
+    assert f"snakemake --cores all --config params={file[1]}\n" in out
     assert "longtail predict results/" in out
     params = Params.load(file[1])
     planned = plan(params, file[1])
@@ -77,6 +85,26 @@ def made(capsys, root: Path, *words: object) -> Params:
         (["cat/monday/1.jpg", "cat/friday/1.jpg", "dog/monday/1.jpg"], (".", None, None, "top")),
         (["cat/1.jpg", "cat/more/1.jpg", "dog/2.jpg"], (".", None, None, "top")),
         (["train/a/x/1.jpg", "train/b/y/1.jpg", "val/a/x/2.jpg"], ("train", None, "val", "leaf")),
+        (
+            [f"seg_{part}/seg_{part}/{c}/1.jpg" for part in ("train", "test") for c in "ab"]
+            + ["seg_pred/seg_pred/1.jpg"],
+            ("seg_train/seg_train", None, "seg_test/seg_test", "top"),
+        ),
+        (["train2017/cat/1.jpg", "val2017/cat/1.jpg"], ("train2017", None, "val2017", "top")),
+        (["TrainImages/cat/1.jpg", "TestImages/cat/1.jpg"], ("TrainImages", None, "TestImages", "top")),
+        (
+            ["pets-train/cat/1.jpg", "pets-val/cat/1.jpg", "pets-test/cat/1.jpg"],
+            ("pets-train", "pets-val", "pets-test", "top"),
+        ),
+        (["a_train/cat/1.jpg", "b_train/cat/1.jpg", "b_test/cat/1.jpg"], ("b_train", None, "b_test", "top")),
+        (
+            ["train/images/cat/1.jpg", "train/images/dog/1.jpg", "test/images/cat/1.jpg"],
+            ("train/images", None, "test/images", "top"),
+        ),
+        (["train/cat/1.jpg", "train/dog/1.jpg", "unlabeled/1.jpg"], ("train", None, None, "top")),
+        (["train_station/1.jpg", "test_tube/1.jpg", "car/1.jpg"], (".", None, None, "top")),
+        (["train_vehicles/steam/1.jpg", "test_tubes/glass/1.jpg"], (".", None, None, "leaf")),
+        (["a/train/1.jpg", "a/test/1.jpg", "b/train/1.jpg", "b/test/1.jpg"], (".", None, None, "top")),
         ([], (".", None, None, "top")),
         (["1.jpg"], (".", None, None, "top")),
     ],
@@ -84,6 +112,16 @@ def made(capsys, root: Path, *words: object) -> Params:
 def test_layouts_are_recognised(paths, expected):
     found = layout(paths)
     assert (found.train, found.validation, found.test, found.classes) == expected
+
+
+def test_what_is_left_out_is_known_with_its_number():
+    named = [f"set/{part}/cat/1.jpg" for part in ("train", "test", "more")]
+    found = layout(["set/train/dog/1.jpg", "set/pred/1.jpg", "x.jpg", *named])
+    assert dict(found.left_out) == {
+        ".": "1 picture beside the folders",
+        "set/more": "1 picture",
+        "set/pred": "1 picture in no class folder",
+    }
 
 
 # what is chosen
@@ -103,6 +141,33 @@ def test_no_group_is_empty_where_classes_differ(sizes):
     assert min(found.count(name) for name in ("many", "medium", "few")) >= len(sizes) // 10
 
 
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=60))
+def test_ties_leave_no_group_empty_where_there_are_three_sizes_and_a_tail_where_there_are_two(sizes):
+    groups, _ = choose_groups(sizes)
+    found = {group(size, groups.many_above, groups.few_below) for size in sizes}
+    assert len(found) == min(3, len(set(sizes)))
+    assert groups.few_below <= groups.many_above  # a page never says: medium (9 to 8)
+    tail = [size for size in sizes if size <= groups.many_above and size < max(sizes)]
+    assert bool(tail) == (len(set(sizes)) > 1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "borders"),
+    [
+        ([30, 20], (29, 21)),
+        ([9, 8], (9, 9)),
+        ([9, 9, 9, 9, 8, 8], (9, 9)),
+        ([20, 20], (20, 20)),
+        ([9, 9, 9, 9, 9, 8, 7], (8, 8)),
+        ([40, 9, 9, 9, 9, 9, 9], (39, 10)),
+        ([1, 2, 3, 4, 5, 6], (4, 3)),
+    ],
+)
+def test_groups_are_cut_beside_ties(sizes, borders):
+    groups, _ = choose_groups(sizes)
+    assert (groups.many_above, groups.few_below) == borders
+
+
 def test_the_literatures_groups_are_kept_where_they_fit():
     assert choose_groups([500, 300, 50, 60, 5, 7])[0].many_above == 100
     photos = [711, 206, 171, 106, 102, *range(94, 66, -1), 19]
@@ -115,6 +180,13 @@ def test_what_is_planned_fits_into_the_time_there_is(pictures, minutes, machine,
     assert LEAST <= found.epochs <= MOST
     assert found.size <= max(32, side)
     assert found.epochs == LEAST or found.seconds <= 60 * minutes * 1.001
+
+
+@given(st.integers(2, 10**6), st.booleans())
+def test_no_epoch_ends_with_a_batch_of_one_picture(pictures, gpu):
+    size = choose_batch_size(pictures, gpu)
+    assert 2 <= size <= pictures
+    assert pictures % size != 1
 
 
 def test_more_time_is_a_better_network_and_a_gpu_a_larger_one():
@@ -222,6 +294,232 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path, capsys):
     assert "is not there" in run(capsys, tmp_path / "nowhere")[2]
     noise(1).save(tmp_path / "file.png")
     assert "is no folder" in run(capsys, tmp_path / "file.png")[2]
+
+
+# what the terminal is told
+
+
+def test_classes_with_counts_and_what_was_taken_for_what_are_told(tmp_path, capsys):
+    root = tmp_path / "intel"
+    for seed, part in enumerate(("train", "test")):
+        class_folders(root / f"seg_{part}/seg_{part}", {"sea": 6 - seed, "ice": 5 - seed}, seed=seed)
+    class_folders(root, {"seg_pred/seg_pred": 3}, seed=5)
+    noise(77).save(root / "beside.png")
+    (root / "__MACOSX").mkdir()
+    noise(78).save(root / "__MACOSX/a.jpg")
+    (root / "seg_train/seg_train/ice/@eaDir").mkdir()
+    noise(79).save(root / "seg_train/seg_train/ice/@eaDir/SYNOPHOTO.jpg")
+    code, out, _ = run(capsys, root)
+    assert code == 0
+    assert "intel: 20 pictures (train 11, test 9) of 2 classes" in out
+    assert "  parts: found by their names (train in seg_train/seg_train, test in seg_test/seg_test)\n" in out
+    assert "  classes: a folder a class\n" in out
+    left_out = (
+        ". (1 picture beside the folders), seg_pred (3 pictures), __MACOSX (1 file of the system's own)"
+    )
+    assert f"  left out: {left_out}\n" in out
+    assert "  training pictures: sea 6, ice 5\n" in out
+    assert "1  folders of the system's own\n" in out
+    assert f"# left out: {left_out}\n" in Path("intel.yaml").read_text()
+    params = Params.load("intel.yaml")
+    assert (params.data.train, params.data.test) == ("seg_train/seg_train", "seg_test/seg_test")
+
+
+def test_kaggles_unlabelled_test_folder_is_told(tmp_path, capsys):
+    root = class_folders(tmp_path / "k", {"train/cat": 6, "train/dog": 5})
+    class_folders(root, {"test": 4}, seed=3)
+    assert "left out: test (4 pictures in no class folder)" in run(capsys, root)[1]
+
+
+def test_of_many_classes_those_at_both_ends_are_told(tmp_path, capsys):
+    root = class_folders(tmp_path / "many", {f"c{number:02d}": 2 for number in range(45)})
+    out = run(capsys, root)[1]
+    assert "c00 2, c01 2" in out
+    assert "... 5 more ..." in out
+    assert "c44 2" in out
+    assert max(map(len, out.splitlines())) < 120
+
+
+def test_heic_is_told_with_its_number_and_the_remedy(tmp_path, capsys):
+    root = class_folders(tmp_path / "phone", {"cat": 6, "dog": 6})
+    (root / "cat/by_suffix.HEIC").write_bytes(HEIC)
+    (root / "cat/by_content.jpg").write_bytes(HEIC)
+    out = run(capsys, root)[1]
+    assert "2  pictures in HEIC, which is not read: convert them to JPEG\n" in out
+    assert "magick mogrify" in Path("data/checked/phone/report.md").read_text()
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only/a.heic").write_bytes(HEIC)
+    assert "1 file in HEIC, which is not read; convert them to JPEG" in run(capsys, tmp_path / "only")[2]
+
+
+def test_names_in_letters_that_the_font_lacks_are_no_noise(tmp_path, capsys, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(cost, "measured", lambda files, size: CPU)
+    root = class_folders(tmp_path / "pets", {"\u732b": 6, "\u0915\u0941\u0924\u094d\u0924\u093e": 5})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        code, out, err = run(capsys, root)
+    assert (code, err) == (0, "")
+    assert "\u732b 6" in out
+
+
+@pytest.mark.parametrize("name", ["2024", "1e3", "0x10", "1.5", "null", "true", "0o17", "12-30"])
+def test_a_name_that_yaml_reads_as_something_else_is_quoted(tmp_path, name, capsys):
+    root = class_folders(tmp_path / name, {f"{name}/cat": 6, f"{name}/dog": 5})
+    params = made(capsys, root)
+    assert params.dataset == name
+    assert params.data.train == name
+
+
+# one picture a class
+
+
+def test_classes_of_one_picture_are_trained_on_untested_if_one_says_so(tmp_path, capsys):
+    root = class_folders(tmp_path / "birds", {"heron": 30, "owl": 9, "dodo": 1})
+    code, _, err = run(capsys, root)
+    assert code == 2
+    assert "1 class (dodo) with fewer than 2 usable pictures" in err
+    assert "or train on them untested by --untested" in err
+    params = made(capsys, root, "--untested")
+    assert params.data.held_out.untested
+    assert params.data.held_out.per_class == 3
+    assert "1 class of one picture can only be trained on" in Path("birds.yaml").read_text()
+    told = Path("data/checked/birds/report.csv").read_text()
+    assert "has 1 usable training picture: trained on, not tested" in told
+
+
+def test_without_a_class_of_one_picture_untested_changes_nothing(tmp_path, capsys):
+    params = made(capsys, class_folders(tmp_path / "b", {"heron": 8, "owl": 6}), "--untested")
+    assert not params.data.held_out.untested
+    assert "untested" not in Path("b.yaml").read_text()
+
+
+def test_where_all_classes_have_one_picture_nothing_can_be_tested(tmp_path, capsys):
+    code, _, err = run(capsys, class_folders(tmp_path / "b", {"heron": 1, "owl": 1}), "--untested")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no class has a second picture" in err
+
+
+# a table
+
+
+def table(file: Path, root: Path, *, part: bool = False, windows: bool = False) -> Path:
+    rows = ["path,label" + ",part" * part]
+    for number, picture in enumerate(sorted(root.rglob("*.jpg"))):
+        path = str(picture.relative_to(root)).replace("/", "\\" if windows else "/")
+        rows.append(f"{path},{picture.parent.name}" + f",{('train', 'test')[number % 3 == 0]}" * part)
+    file.write_text("\n".join(rows) + "\n")
+    return file
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_a_table_can_be_the_start(tmp_path, windows, capsys):
+    root = class_folders(tmp_path / "pictures", {"a b/cat": 8, "a b/dog": 6})
+    params = made(capsys, table(root / "Birds.csv", root, windows=windows))
+    assert params.dataset == "birds"
+    assert (params.data.kind, params.data.root) == ("csv", str(root))
+    assert params.data.held_out.per_class == 2
+    assert manifest.read("birds")[0].path == "a b/cat/000.jpg"
+
+
+def test_the_root_of_a_table_may_be_another_and_its_parts_are_used(tmp_path, capsys):
+    root = class_folders(tmp_path / "pictures", {"cat": 8, "dog": 6})
+    params = made(capsys, table(tmp_path / "t.csv", root, part=True), "--root", root)
+    assert params.data.root == str(root)
+    assert params.data.held_out is None
+    assert "columns path and label; parts: by the column part" in Path("t.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "said"),
+    [
+        ("path,label\nC:\\pics\\a.jpg,cat\n", [], "t.csv:2: 'C:\\\\pics\\\\a.jpg' names a drive of Windows"),
+        ("path,label\n..\\a.jpg,cat\n", [], "leaves data.root"),
+        ("\\\\server\\a.jpg,cat\n", [], "needs the columns path and label"),
+        ("path,label\n\\\\server\\a.jpg,cat\n", [], "leaves data.root"),
+        ("image,class\na.jpg,cat\n", [], "not image, class; rename them in its first line"),
+        ("path,label\na.jpg,cat\n", ["--root", "nowhere"], "--root nowhere: is no folder"),
+    ],
+)
+def test_a_table_that_is_wrong_is_one_line(tmp_path, content, words, said, capsys):
+    (tmp_path / "t.csv").write_text(content)
+    code, _, err = run(capsys, tmp_path / "t.csv", *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert said in err
+
+
+def test_root_goes_with_a_table_alone(tmp_path, capsys):
+    root = class_folders(tmp_path / "x", {"cat": 6, "dog": 6})
+    assert "goes with a CSV file" in run(capsys, root, "--root", root)[2]
+
+
+# what to type next
+
+
+def test_from_another_folder_the_commands_begin_with_cd_and_paths_are_whole(tmp_path, monkeypatch, capsys):
+    class_folders(tmp_path / "mine", {"cat": 6, "dog": 6})
+    project = tmp_path / "here"
+    monkeypatch.setattr(place, "PACKAGE", project / "src/longtail")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "mine")
+    assert (code, err) == (0, "")
+    steps = [line.strip() for line in out.split("Next:\n")[1].splitlines()]
+    assert steps[0] == f"cd {project}"
+    assert steps[1].endswith("snakemake --cores all --config params=mine.yaml")
+    assert f"settings: {project / 'mine.yaml'}," in out
+    assert f"report: {project / 'data/checked/mine/report.md'};" in out
+    assert Params.load(project / "mine.yaml").data.root == str(tmp_path / "mine")
+    assert not (tmp_path / "data").exists()
+    monkeypatch.chdir(tmp_path)
+    out = run(capsys, "mine", "--to", "own.yaml")[1]
+    assert f"params={tmp_path / 'own.yaml'}" in out
+    assert (tmp_path / "own.yaml").is_file()
+
+
+def test_where_there_is_no_workflow_it_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(place, "PACKAGE", tmp_path / "site-packages/longtail/x")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, class_folders(tmp_path / "mine", {"cat": 6, "dog": 6}))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "has no Snakefile" in err
+
+
+def test_commands_hold_for_names_with_spaces_and_without_the_environment_on_the_path(
+    tmp_path, monkeypatch, capsys
+):
+    root = class_folders(tmp_path / "x", {"cat": 6, "dog": 6})
+    monkeypatch.setenv("PATH", "/nowhere")
+    out = run(capsys, root, "--to", "my pictures.yaml")[1]
+    first, second = [shlex.split(line) for line in out.split("Next:\n")[1].splitlines()]
+    assert first == [str(Path(sys.executable).with_name("snakemake")), *first[1:]]
+    assert first[1:] == ["--cores", "all", "--config", "params=my pictures.yaml"]
+    assert second[2:] == ["results/my pictures/models/best", "PICTURES"]
+
+
+@pytest.mark.parametrize("file", ["2024", "a: b.yaml", "a #b.yaml", "x.json"])
+def test_a_settings_file_that_snakemake_would_read_as_something_else_is_refused(tmp_path, file, capsys):
+    root = class_folders(tmp_path / "x", {"cat": 6, "dog": 6})
+    code, _, err = run(capsys, root, "--to", file)
+    assert code == 2
+    assert err == f"--to {file}: should end in .yaml and hold no ': ' and no '#'\n"
+
+
+def test_every_hint_at_a_check_names_the_settings_file(tmp_path, capsys):
+    root = class_folders(tmp_path / "mine", {"cat": 6, "dog": 6})
+    made(capsys, root, "--to", "other.yaml")
+    params = Params.load("other.yaml")
+    said = "`longtail check-data --params other.yaml`"
+    noise(7).save(root / "cat/new.png")
+    for file in ("other.yaml", None):
+        with pytest.raises(UserError, match=re.escape(said)):
+            members.current("mine", params.data, file)
+    manifest.file_of("mine").write_text("damaged")
+    with pytest.raises(UserError, match=re.escape(said)):
+        members.identity("mine", params.data)
+    Path("data/checked/mine/manifest.csv").unlink()
+    with pytest.raises(UserError, match=re.escape(said)):
+        plan(params, "other.yaml")
 
 
 def test_this_machine_is_measured(tmp_path, monkeypatch):

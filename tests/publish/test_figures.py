@@ -507,6 +507,26 @@ def test_confidences_start_where_the_settings_say_and_leave_out_classes_without(
     assert len(axis.lines) == tail + 2 * 2  # two groups, each with its outline
 
 
+def test_confidences_of_no_tail_class_is_an_empty_figure_that_says_so(tmp_path):
+    size = {"classes": 2, "largest": 1000}
+    made_job = job(tmp_path, "confidences", ratios=(2.0,), size=size)
+    drawing.compute(made_job)
+    assert (made_job.folder / "confidences.png").stat().st_size > 5000
+    [axis] = draw(tmp_path / "again", "confidences", ratios=(2.0,), size=size).axes
+    assert not axis.lines
+    assert [text.get_text().split(":")[0] for text in axis.texts] == ["no tail class"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "ratio"),
+    [(kind, 20.0) for kind in KINDS] + [(k, 1.0) for k in KINDS if k != "calibrated_distribution"],
+)
+def test_two_classes_are_enough(tmp_path, kind, ratio):
+    made_job = job(tmp_path, kind, ratios=(ratio,), seeds=(0,), size={"classes": 2, "largest": 90})
+    drawing.compute(made_job)
+    assert (made_job.folder / f"{kind}.png").stat().st_size > 3000
+
+
 def test_confidences_without_afg_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"figures\.confidences: no method of table2 has confidences"):
         draw(tmp_path, "confidences", only={"CE": made.METHODS["CE"]})

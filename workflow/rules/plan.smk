@@ -19,7 +19,7 @@ SETTINGS = config.get("params", "params.yaml")
 try:
     PARAMS = settings(SETTINGS, workflow.is_main_process)
     if workflow.is_main_process:
-        current(PARAMS.dataset, PARAMS.data)
+        current(PARAMS.dataset, PARAMS.data, SETTINGS)
     PLAN = plan(PARAMS, SETTINGS)
 except UserError as error:
     print(error, file=sys.stderr)

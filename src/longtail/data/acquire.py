@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from longtail.data import catalogue
+from longtail.data.check_command import check_command
 from longtail.data.file_names import packed
 from longtail.data.official import READERS
 from longtail.errors import UserError
@@ -53,7 +54,7 @@ def _of_files(dataset: str, data: Files, job: Job) -> tuple[dict[str, dict[str, 
     if changed := catalogue.changed(dataset, data):
         first = catalogue.root_of(data) / changed[0]
         what = "is not what was checked, or is a link out of data.root" if first.is_file() else "is not there"
-        raise UserError(f"{dataset}: {first} {what}; `longtail check-data` reads all of them")
+        raise UserError(f"{dataset}: {first} {what}; {check_command(dataset)} reads all of them")
     rows = dict(found.parts)
     if not rows.get("test"):
         rows["train"], rows["test"] = held_out(dataset, rows["train"], len(found.classes), data.held_out)
@@ -75,7 +76,8 @@ def held_out(
     """Training rows without some of each class, and these: the test images of a dataset that names none.
 
     One legacy random state, as a split's, shuffles the rows of each class in label order; the last ones are
-    held out. At least one image of each class stays.
+    held out. At least one image of each class stays. With `untested` a class that has no more than would be
+    held out stays as a whole.
 
     Args:
         dataset: its name, for errors.
@@ -99,10 +101,15 @@ def held_out(
         state.shuffle(indices)
         share = max(1, round(len(indices) * held.share)) if held.share else held.per_class or 0
         if share >= len(indices):
+            if held.untested:
+                continue
             raise UserError(
                 f"{dataset}: data.held_out takes {share} images of every class, but one has {len(indices)} "
-                f"(label {label}), of which at least one has to stay"
+                f"(label {label}), of which at least one has to stay; data.held_out.untested: true trains on "
+                "such classes without testing them"
             )
         tested[indices[len(indices) - share :]] = True
+    if not tested.any():
+        raise UserError(f"{dataset}: data.held_out leaves no class to test; hold fewer of each out")
     train = [row for row, out in zip(rows, tested, strict=True) if not out]
     return train, [row for row, out in zip(rows, tested, strict=True) if out]

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from longtail.data import file_changes, manifest
+from longtail.data.check_command import check_command
 from longtail.data.lists import folders, named, numbered, of_lists, some
 from longtail.errors import UserError
 from longtail.runs.identity import digest, file_digest
@@ -18,9 +19,6 @@ from longtail.settings.data import CsvData, Data, Files, FolderData, ListData, P
 
 # How files become classes and parts, here and in acquire.held_out. Count it up where that changes.
 CHOICE = 1
-
-
-CHECK = "`longtail check-data` reads and lists them"
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def members(dataset: str, data: Files) -> Members:
     if entries is not None:
         known = {entry.path for entry in entries}
         if missing := sorted(used - known):
-            raise UserError(f"{dataset}: {missing[0]} was not there at the check; {CHECK}")
+            raise UserError(f"{dataset}: {missing[0]} was not there at the check; {_check(dataset)}")
     kept = {name: [row for row in rows if row[0] not in broken] for name, rows in parts.items()}
     if emptied := sorted(set(range(len(classes))) - {label for _, label in kept["train"]}):
         names = ", ".join(classes[label] for label in emptied[: manifest.SHOWN])
@@ -88,16 +86,21 @@ def unusable(dataset: str, broken: dict[str, str]) -> str:
     )
 
 
-def identity(dataset: str, data: Files) -> str:
+def identity(dataset: str, data: Files, settings: str | None = None) -> str:
     """SHA-256 of what every run on the dataset builds on: its files, their classes and parts.
 
     Published lists are known by their own content: the pictures that they name never change.
 
+    Args:
+        dataset: its name.
+        data: where it is.
+        settings: the file that says so, for the command that an error names.
+
     Raises:
         UserError: if it was not checked, or a list is not there.
     """
-    entries = _entries(dataset, data) or []
-    options = data.resolved()
+    entries = _entries(dataset, data, settings) or []
+    options = data.resolved(hashed=True)
     # `broken` only says whether to go on; what is left out is in the digests
     kept = {key: options[key] for key in options if key not in ("root", "images", "smallest", "broken")}
     broken = troubles(entries, data)
@@ -114,10 +117,20 @@ def identity(dataset: str, data: Files) -> str:
         )
     if isinstance(data, CsvData):
         kept["file"] = _content(data.file)
+    if any(_may_have_been_black(entry) for entry in entries):
+        kept["transparent"] = "white"
     return digest({"dataset": dataset, "choice": CHOICE, **kept})
 
 
-def current(dataset: str, data: Data) -> None:
+def _may_have_been_black(entry: manifest.Entry) -> bool:
+    """Whether version 0.1 may have drawn what is transparent in a file in its own colour, often black.
+
+    It lost the one transparent colour of a grey or 16-bit PNG; datasets that have such files are others now.
+    """
+    return entry.format == "PNG" and (entry.mode in ("1", "L", "I", "I;16") or entry.mode.endswith(";16"))
+
+
+def current(dataset: str, data: Data, settings: str | None = None) -> None:
     """Make sure that the files are those that were checked, by their sizes and times.
 
     For published lists only where they were checked: the pictures that they name never change. Where the
@@ -126,7 +139,7 @@ def current(dataset: str, data: Data) -> None:
     Raises:
         UserError: if a file is new, changed or gone since, or nothing was ever checked.
     """
-    if isinstance(data, PublishedData) or (entries := _entries(dataset, data)) is None:
+    if isinstance(data, PublishedData) or (entries := _entries(dataset, data, settings)) is None:
         return
     if not Path(data.root).expanduser().is_dir():
         return
@@ -136,7 +149,7 @@ def current(dataset: str, data: Data) -> None:
         shown = ", ".join(_line(path) for path in list(wrong)[: manifest.SHOWN])
         raise UserError(
             f"{dataset}: {some(len(wrong), 'file')} {verb} {words} since the check "
-            f"({shown}{' ...' if len(wrong) > manifest.SHOWN else ''}); {CHECK}"
+            f"({shown}{' ...' if len(wrong) > manifest.SHOWN else ''}); {_check(dataset, settings)}"
         )
 
 
@@ -217,11 +230,16 @@ def root_of(data: Files) -> Path:
     return root
 
 
-def _entries(dataset: str, data: Files) -> list[manifest.Entry] | None:
+def _entries(dataset: str, data: Files, settings: str | None = None) -> list[manifest.Entry] | None:
     entries = manifest.read(dataset)
     if entries is None and (not isinstance(data, ListData) or data.smallest > 1):
-        raise UserError(f"{dataset}: its files were not checked yet ({manifest.file_of(dataset)}); {CHECK}")
+        file = manifest.file_of(dataset)
+        raise UserError(f"{dataset}: its files were not checked yet ({file}); {_check(dataset, settings)}")
     return entries
+
+
+def _check(dataset: str, settings: str | None = None) -> str:
+    return f"{check_command(dataset, settings)} reads and lists them"
 
 
 def _line(path: str) -> str:

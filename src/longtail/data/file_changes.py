@@ -15,6 +15,14 @@ SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", "
 SUFFIXES |= {".ppm", ".pgm", ".jp2", ".j2k", ".avif", ".ico", ".tga"}
 
 
+# Folders that systems and their tools make, in lower case: thumbnails, metadata, what was deleted. Like
+# hidden ones they are passed over.
+SYSTEM = {"@eadir", "__macosx", "$recycle.bin", "#recycle", "@recycle", "@recently-snapshot", "#snapshot"}
+
+
+SYSTEM |= {"system volume information", "lost+found", "network trash folder", "temporary items", "lost.dir"}
+
+
 Stat = tuple[int, int]  # bytes and modification time in ns
 
 
@@ -66,10 +74,20 @@ def write_stats(dataset: str, root: Path, entries: Iterable[Entry], stats: Stats
     store.write_json(_stats_file(dataset), {"root": str(root.resolve()), "files": files}, indent=None)
 
 
-def picture_files(root: Path, below: str = ".") -> Stats:
+def is_passed_over(name: str) -> bool:
+    """Whether a folder of this name is hidden, or a system's own, so that no picture in it counts."""
+    return name[0] == "." or name.lower() in SYSTEM
+
+
+def picture_files(root: Path, below: str = ".", passed: list[str] | None = None) -> Stats:
     """Sizes and times of all files below a folder of the root that have a picture's suffix.
 
-    Hidden files and folders are left out, links to folders not followed.
+    Hidden files and folders and those of the system are left out, links to folders not followed.
+
+    Args:
+        root: of the dataset.
+        below: the folder, relative to it.
+        passed: takes the system's folders that are passed over, if it is given.
 
     Raises:
         UserError: if a folder cannot be listed.
@@ -85,7 +103,10 @@ def picture_files(root: Path, below: str = ".") -> Stats:
                     if name[0] == ".":
                         continue
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(f"{above}{name}/")
+                        if not is_passed_over(name):
+                            waiting.append(f"{above}{name}/")
+                        elif passed is not None and name[0] != ".":
+                            passed.append(f"{above}{name}")
                     elif os.path.splitext(name)[1].lower() in SUFFIXES:
                         found[above + name] = stat(entry.path)
         except OSError as error:

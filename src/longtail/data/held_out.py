@@ -8,7 +8,8 @@ def tested(pictures: int, held: HeldOut | None) -> int:
     """Pictures of a class that are held out as test images; with None the dataset names its own."""
     if held is None:
         return 0
-    return held.per_class if held.per_class is not None else max(1, round(pictures * (held.share or 0)))
+    wanted = held.per_class if held.per_class is not None else max(1, round(pictures * (held.share or 0)))
+    return 0 if held.untested and wanted >= pictures else wanted
 
 
 def trained(pictures: int, held: HeldOut | None, validation: Validation) -> int:

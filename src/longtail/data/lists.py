@@ -1,6 +1,7 @@
 """Published lists, CSV tables and folders as paths with classes and parts."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -9,6 +10,7 @@ from longtail.data import manifest
 from longtail.errors import UserError
 from longtail.settings.data import CsvData, Files, FolderData, ListData
 
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 PARTS = ("train", "validation", "test")
 
 
@@ -88,7 +90,8 @@ def _rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
             names = reader.fieldnames or []
             if not {"path", "label"} <= set(names):
                 raise UserError(
-                    f"{file}: needs the columns path and label (and part, if you like), not {names}"
+                    f"{file}: needs the columns path and label (and part, if you like), not "
+                    f"{', '.join(map(str, names))[:80] or 'none'}; rename them in its first line"
                 )
             for row in reader:
                 yield reader.line_num, {key: (row[key] or "").strip() for key in names}
@@ -155,6 +158,10 @@ def read_list(file: str) -> list[tuple[str, int]]:
 
 
 def _checked(path: str, where: str) -> str:
+    """A path below the root with / between its parts, also where a table was written on Windows with \\."""
+    if DRIVE.match(path):
+        raise UserError(f"{where}: {path[:80]!r} names a drive of Windows; paths are relative to data.root")
+    path = path.replace("\\", "/")
     if not manifest.inside(path):
         raise UserError(f"{where}: {path[:80]!r} leaves data.root; paths are relative to it and have no ..")
     # ./a.jpg and a//b.jpg are files that another line may name otherwise

@@ -14,6 +14,7 @@ from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from longtail.data.check_command import check_command
 from longtail.errors import UserError
 
 CHECKED = Path("data/checked")
@@ -73,7 +74,9 @@ def read(dataset: str) -> list[Entry] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UserError(f"{file}: is no manifest ({error}); `git checkout {file}`, or check again") from None
+        raise UserError(
+            f"{file}: is no manifest ({error}); {check_command(dataset)} writes it anew"
+        ) from None
 
 
 def write(dataset: str, entries: Iterable[Entry]) -> Path:

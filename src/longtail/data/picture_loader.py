@@ -106,7 +106,8 @@ class PictureFiles:
             return square(path, self.look.channels, self.look.size, region)
         except NotAPicture as reason:
             raise UserError(
-                f"{path}: {reason}; `longtail check-data` finds such files, data.broken: skip leaves them out"
+                f"{path}: {reason}; check-data with these settings finds all such files, "
+                "data.broken: skip leaves them out"
             ) from None
 
 

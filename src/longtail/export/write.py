@@ -1,6 +1,6 @@
 """A model to take home: one finished run of stage two as safetensors, ONNX and a model card.
 
-longtail export RUN [--to FOLDER]
+longtail export RUN [--to FOLDER] [--params FILE]
 
 Any classifier of stage two can be exported: classifier.safetensors describes all of them. `batchnorm: train`
 of the features moved the network's statistics and left no copy; the pass is repeated, and what comes
@@ -34,7 +34,7 @@ from longtail.export import onnx_session
 from longtail.export.card import card
 from longtail.export.folder import CARD, DESCRIPTION, ONNX, WEIGHTS, Description
 from longtail.export.module import Exported, assembled
-from longtail.export.temperature import LARGEST, temperature
+from longtail.export.temperature import calibrated
 from longtail.features.extract import Extractor, view
 from longtail.runs import store
 from longtail.runs.identity import file_digest
@@ -42,6 +42,7 @@ from longtail.runs.lookup import Finished, named, pictures_root
 from longtail.runs.record import git_commit
 from longtail.settings.classifier import FeaturesSettings
 from longtail.settings.methods import method_module
+from longtail.settings.params import Params
 from longtail.settings.published import Groups
 
 EXPORTED = Path("exported")
@@ -72,30 +73,43 @@ class Model:
     checks: dict[str, Any]
 
 
-def export(given: str, to: str | None = None) -> Path:
+def export(given: str, to: str | None = None, settings: str | None = None) -> Path:
     """Export a finished run; the folder.
 
     Args:
         given: name of a run of stage two, or a beginning that only one has.
         to: the folder to write; exported/RUN by default. An exported model there is replaced.
+        settings: the settings file whose `groups` the card has; None: the field's borders.
 
     Raises:
-        UserError: if there is no such run, it is damaged, the folder is something else, or a check fails.
+        UserError: if there is no such run, it is damaged, the folder is something else, a check fails, or
+            the settings are of another dataset.
     """
     onnx_session.require("onnx", "onnxscript", "onnxruntime")
     run = named(given)
+    groups = _groups(run, settings)
     target = Path(to) if to else EXPORTED / run.name
     _refuse_another(target)
     set_up(torch.device("cpu"))
     with store.locked("export", sha256(str(target.resolve()).encode()).hexdigest()[:16]):
         try:
-            _write(run, target)
+            _write(run, target, groups)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UserError(f"{error.filename or target}: {error.strerror or error}; see --to") from None
     print(f"{run.name}: exported to {target}", file=sys.stderr)
     return target
+
+
+def _groups(run: Finished, settings: str | None) -> Groups:
+    """Many, medium and few as a settings file has them: no run knows them, being the same under any."""
+    if settings is None:
+        return USUAL
+    params, own = Params.load(settings), run.records["features"]["settings"]["dataset"]
+    if params.dataset != own:
+        raise UserError(f"{settings}: is for {params.dataset}, but {run.name} is of {own}; name its settings")
+    return params.groups
 
 
 def _refuse_another(target: Path) -> None:
@@ -105,7 +119,7 @@ def _refuse_another(target: Path) -> None:
         raise UserError(f"{target}: is there and no exported model; name another folder with --to")
 
 
-def _write(run: Finished, target: Path) -> None:
+def _write(run: Finished, target: Path, groups: Groups) -> None:
     """Write the folder under a temporary name and rename it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (target.with_name(f".{target.name}.{word}") for word in ("partial", "old"))
@@ -114,7 +128,7 @@ def _write(run: Finished, target: Path) -> None:
     model, test = assemble(run)
     partial.mkdir()
     try:
-        _fill(partial, model, test)
+        _fill(partial, model, test, groups)
         if target.exists():
             target.rename(old)
         partial.rename(target)
@@ -150,7 +164,7 @@ def assemble(run: Finished) -> tuple[Model, Part]:
     for name in ("weight", "bias", "center"):
         if name in classifier:
             tensors[name] = classifier[name].contiguous()
-    calibration = _calibration(run, predictions)
+    calibration = calibrated(run, predictions)
     description = Description(
         name=run.name,
         identity=run.records["stage_two"]["identity"],
@@ -230,28 +244,6 @@ def agreement(model: Exported, images: Images, logits: Tensor, precision: str) -
     }
 
 
-def _calibration(run: Finished, predictions: dict[str, Tensor]) -> dict[str, Any]:
-    """One temperature from the run's validation logits; 1 where there is nothing to fit it to."""
-    labels = predictions["validation_labels"]
-    source = run.records["split"]["settings"]["validation"]["source"]
-    measured = run.metrics()
-    if not len(labels):
-        found, why = 1.0, "not calibrated: the split has no validation image"
-    elif "validation" not in measured:
-        found, why = 1.0, "not calibrated: the classifier has learnt from the validation images"
-    else:
-        found = temperature(predictions["validation_logits"], labels)
-        words = {
-            "unused": "training images that the imbalance left out",
-            "holdout": "held out of the training set",
-            "test": "the test images themselves, so calibration on them flatters",
-        }
-        why = f"fitted to {len(labels)} validation images ({words[source]})"
-        if not 1.01 / LARGEST < found < LARGEST / 1.01:
-            why += "; it ran to the end of its range, so probabilities are not to be relied on"
-    return {"temperature": found, "how": why, "images": len(labels), "source": source}
-
-
 def _origin(run: Finished, calibration: dict[str, Any]) -> dict[str, Any]:
     records = run.records
     return {
@@ -271,7 +263,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
 
 
-def _fill(folder: Path, model: Model, test: Part, groups: Groups = USUAL) -> None:
+def _fill(folder: Path, model: Model, test: Part, groups: Groups) -> None:
     """Write all four files; the description last but for the card, which tells of it."""
     weights = save(model.tensors, metadata={"format": "pt"})  # one key: their order is not fixed
     (folder / WEIGHTS).write_bytes(weights)

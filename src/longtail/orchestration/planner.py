@@ -134,7 +134,7 @@ class Planner:
         if settings.files is None:
             identity = DATASETS[settings.dataset].identity
         else:
-            identity = catalogue.identity(settings.dataset, settings.files)
+            identity = catalogue.identity(settings.dataset, settings.files, self.plan.source)
         if identity in self.by_identity:
             return self.by_identity[identity]
         folder = f"{RAW}/{settings.dataset}"

@@ -5,20 +5,26 @@ report.png. Files whose size and time have not moved since the last check are no
 """
 
 import os
+import textwrap
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from longtail.data import file_changes, manifest
 from longtail.data.catalogue import files, root_of, troubles, unusable
+from longtail.data.check_command import remember
 from longtail.data.lists import named, some
 from longtail.errors import UserError
 from longtail.own_pictures import figure, report
 from longtail.own_pictures.checked import Checked
 from longtail.own_pictures.inspection import inspect_all
-from longtail.own_pictures.problems import KINDS, Demands, find
+from longtail.own_pictures.layout import one_line
+from longtail.own_pictures.problems import KINDS, Demands, find, heic_files
 from longtail.runs.progress import Progress
 from longtail.settings.data import ListData, PublishedData
 from longtail.settings.params import Params
+
+SHOWN_CLASSES = 40  # that a terminal is told
 
 
 def check_data(file: str) -> None:
@@ -38,6 +44,7 @@ def check_data(file: str) -> None:
         params.data, params.validation, params.groups, natural=params.imbalance.profile == "natural"
     )
     checked = check(params.dataset, demands)
+    remember(params.dataset, file)
     write(checked)
     print(summary(checked))
     if checked.broken and params.data.broken == "stop":
@@ -54,9 +61,12 @@ def check(dataset: str, demands: Demands) -> Checked:
     data = demands.data
     root = root_of(data)
     if not (found := files(data)):
-        raise UserError(
-            f"{root}: holds no picture that data names; data.root and data.kind say where to look"
+        heic = (
+            f"{some(number, 'file')} in HEIC, which is not read; convert them to JPEG"
+            if (number := heic_files(root))
+            else "data.root and data.kind say where to look"
         )
+        raise UserError(f"{root}: holds no picture that data names; {heic}")
     try:
         before = manifest.read(dataset) or []
     except UserError:  # damaged: read all again
@@ -92,9 +102,16 @@ def write(checked: Checked) -> None:
     figure.write(checked, folder / "report.png")
 
 
-def summary(checked: Checked) -> str:
-    """What a terminal is told: a line of totals, a line a kind of finding, where to read on."""
+def summary(checked: Checked, taken: Sequence[str] = (), absolute: bool = False) -> str:
+    """What a terminal is told: totals, classes with their pictures, what was found, where to read on.
+
+    Args:
+        checked: what was found.
+        taken: what was taken for what, a line each.
+        absolute: whether paths are, for someone who stands in another folder.
+    """
     folder = manifest.file_of(checked.dataset).parent
+    folder = folder.resolve() if absolute else folder
     classes = {name for _, name in checked.parts["train"]}
     totals = ", ".join(f"{part} {len(rows):,}" for part, rows in checked.parts.items())
     reused = len(checked.entries) - checked.read
@@ -104,6 +121,8 @@ def summary(checked: Checked) -> str:
         + (f", {reused:,} unchanged since the last check" if reused else "")
         + f", {checked.seconds:.1f} s"
     ]
+    lines += [f"  {one}" for one in taken]
+    lines += _classes(Counter(name for _, name in checked.parts["train"]))
     counts = Counter(one.kind for one in checked.findings)
     lines += [f"  {counts[kind]:>7,}  {what}" for kind, (what, _) in KINDS.items() if counts[kind]]
     if not counts:
@@ -111,3 +130,25 @@ def summary(checked: Checked) -> str:
     if isinstance(checked.demands.data, ListData):
         lines.append(f"  the lists are checked against the pictures of {checked.demands.data.root}")
     return "\n".join([*lines, f"report: {folder / 'report.md'}; picture: {folder / 'report.png'}"])
+
+
+def _classes(counts: Counter[str]) -> list[str]:
+    """The classes with their training pictures, the largest first; of many those at both ends."""
+    named = [
+        f"{one_line(name)} {count:,}"
+        for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    ]
+    if len(named) > SHOWN_CLASSES:
+        half = SHOWN_CLASSES // 2
+        named[half:-half] = [f"... {len(named) - 2 * half:,} more ..."]
+    # a name is not broken over lines
+    text = ", ".join(named).replace(" ", "\0").replace(",\0", ", ")
+    lines = textwrap.wrap(
+        f"training pictures: {text}",
+        108,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\0", " ") for number, line in enumerate(lines)]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from longtail.groups import group
 from longtail.own_pictures import time_estimate
@@ -70,6 +71,9 @@ def choose_held_out(smallest: int) -> HeldOut:
 def choose_groups(sizes: Sequence[int]) -> tuple[Groups, str]:
     """The literature's borders of many, medium and few where they part these classes, else thirds by size.
 
+    Borders lie between classes of different sizes, so that no group is empty where there are three sizes.
+    Of two sizes the smaller is few, so that there is a tail; of one size no border says anything.
+
     Args:
         sizes: training pictures of each class.
     """
@@ -78,13 +82,34 @@ def choose_groups(sizes: Sequence[int]) -> tuple[Groups, str]:
     enough = max(2, len(sizes) / 10)
     if all(counts[name] >= enough for name in ("many", "medium", "few")):
         return usual, "the literature's borders"
-    ordered = sorted(sizes)
-    few_below = ordered[len(ordered) // 3]
-    many_above = max(few_below - 1, ordered[-(len(ordered) // 3) - 1] if len(ordered) >= 3 else few_below - 1)
-    return Groups(many_above=many_above, few_below=few_below), (
-        "thirds of the classes by size; the usual 100 and 20 would leave "
+    different = sorted(set(sizes))
+    if len(different) == 1:
+        groups, words = Groups(many_above=different[0], few_below=different[0]), "all classes are of one size"
+    elif len(different) == 2:
+        groups, words = _two_groups(*different), "the classes are of two sizes"
+    else:
+        groups, words = _thirds(sizes, different), "thirds of the classes by size"
+    return groups, (
+        f"{words}; the usual 100 and 20 would leave "
         f"{counts['many']}, {counts['medium']} and {counts['few']} classes in many, medium and few"
     )
+
+
+def _two_groups(smaller: int, larger: int) -> Groups:
+    """The smaller few and the larger many; neighbours few and medium, there being no number between."""
+    if larger - smaller == 1:
+        return Groups(many_above=larger, few_below=larger)
+    return Groups(many_above=larger - 1, few_below=smaller + 1)
+
+
+def _thirds(sizes: Sequence[int], different: Sequence[int]) -> Groups:
+    """Cuts between different sizes, as near to a third and two thirds of the classes as they can be."""
+    times = Counter(sizes)
+    below = [0, *accumulate(times[size] for size in different)]  # classes smaller than each size
+    places = range(1, len(different) - 1)
+    few = min(places, key=lambda place: abs(below[place] - len(sizes) / 3))
+    many = min(range(few + 1, len(different)), key=lambda place: abs(below[place] - len(sizes) * 2 / 3))
+    return Groups(many_above=different[many - 1], few_below=different[few])
 
 
 def choose_schedule(machine: Machine, pictures: int, others: int, side: float, minutes: float) -> Schedule:
@@ -136,8 +161,14 @@ def _schedule(
 
 
 def choose_batch_size(pictures: int, gpu: bool) -> int:
-    """A power of two that leaves some fifty steps an epoch, from 16 to 64 on a CPU and to 256 on a GPU."""
+    """A power of two that leaves some fifty steps an epoch, from 16 to 64 on a CPU and to 256 on a GPU.
+
+    A little more where an epoch would end with a batch of one picture, which batch normalisation refuses.
+    """
     size = 16
     while size * 2 <= min(256 if gpu else 64, pictures / STEPS_AN_EPOCH):
         size *= 2
-    return max(2, min(size, pictures // 2))
+    size = max(2, min(size, pictures // 2))
+    while pictures % size == 1:
+        size += 1
+    return size

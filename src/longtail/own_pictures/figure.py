@@ -14,7 +14,14 @@ from matplotlib.patches import Patch
 
 from longtail.data.held_out import trained
 from longtail.groups import group, group_words
-from longtail.publish.figures.drawing import COLOURS, GROUP_COLOURS, STYLE, WITHOUT_DATE, number_axis
+from longtail.publish.figures.drawing import (
+    COLOURS,
+    GROUP_COLOURS,
+    STYLE,
+    WITHOUT_DATE,
+    number_axis,
+    without_glyph_warnings,
+)
 
 if TYPE_CHECKING:
     from longtail.own_pictures.checked import Checked
@@ -30,7 +37,7 @@ MARKS = {
 
 def write(checked: "Checked", file: Path) -> None:
     """Draw and write the picture."""
-    with mpl.rc_context():
+    with mpl.rc_context(), without_glyph_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
         figure = draw(checked)
@@ -102,8 +109,10 @@ def _mark(axis: Axes, checked: "Checked", names: list[str], total: np.ndarray, n
     """Beside the bars: a cross where files cannot be used, a diamond where a picture is there twice."""
     handles = []
     for number, (kind, (marker, colour, words)) in enumerate(MARKS.items()):
-        alike = {"broken"} if kind == "broken" else {"duplicate", "conflict", "leak"}
-        own = Counter(one.label for one in checked.findings if one.kind in alike and one.part == "train")
+        alike = {"broken", "heic"} if kind == "broken" else {"duplicate", "conflict", "leak"}
+        own = Counter(
+            one.label for one in checked.findings if one.kind in alike and one.part == "train" and one.label
+        )
         marked = [place for place, name in enumerate(names) if own[name]]
         if not marked:
             continue

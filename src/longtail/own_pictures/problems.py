@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtail.data.file_changes import SUFFIXES
+from longtail.data.decode import NOT_READ
+from longtail.data.file_changes import SUFFIXES, SYSTEM, is_passed_over
 from longtail.data.held_out import tested, trained
 from longtail.data.lists import Named, folders, some
 from longtail.data.manifest import Entry
@@ -19,6 +20,10 @@ from longtail.settings.split import Validation
 # Worst first: kind, what a reader is told, what to do about it.
 KINDS = {
     "broken": ("files that cannot be used", "mend or remove them, or set data.broken: skip"),
+    "heic": (
+        "pictures in HEIC, which is not read: convert them to JPEG",
+        "e.g. by `magick mogrify -format jpg FILES`; till then they are left out or, named .jpg, broken",
+    ),
     "leak": ("pictures that are in two parts", "remove it from training: what was trained on tests nothing"),
     "conflict": ("pictures that are in two classes", "remove it from the class that is wrong"),
     "too few": ("classes with too few pictures", "add pictures, merge classes, or hold fewer out"),
@@ -35,8 +40,10 @@ KINDS = {
         "rename: some disks hold one of them only",
     ),
     "suffix": ("files of another format than their name says", "nothing: they are read by their content"),
+    "system": ("folders of the system's own", "nothing: they are passed over"),
     "ignored": ("files whose suffix is no picture's", "nothing: they are left out"),
 }
+HEIC = {".heic", ".heif", ".hif", ".heics", ".heifs"}
 # What may be in a file of each suffix; MPO is a JPEG with a second picture behind it.
 FORMATS_OF = {suffix: {"JPEG", "MPO"} for suffix in (".jpg", ".jpeg", ".jpe", ".jfif")}
 FORMATS_OF |= {
@@ -100,7 +107,11 @@ def find(
         root: folder of the pictures, which is looked at for what is no picture.
     """
     where = {path: (part, name) for part, rows in parts.items() for path, name in rows}
-    found = [Finding("broken", path, *where[path], broken[path]) for path in sorted(broken) if path in where]
+    found = [
+        Finding("heic" if broken[path] == NOT_READ else "broken", path, *where[path], broken[path])
+        for path in sorted(broken)
+        if path in where
+    ]
     found += _same(entries, where, broken)
     found += _too_few(demands, parts, broken)
     found += _collisions(entries, parts)
@@ -153,7 +164,10 @@ def _too_few(demands: Demands, parts: Mapping[str, Named], broken: Mapping[str, 
     for name in classes:
         count = usable["train"][name]
         taken = tested(count, held)
-        if count < 2:
+        if count == 1 and ("test" in parts or (held and held.untested)):
+            words = "tested" if "test" in parts else "not tested"
+            found.append(("train", name, f"has 1 usable training picture: trained on, {words}"))
+        elif count < 2:
             found.append(("train", name, f"has {some(count, 'usable training picture')}; 2 are the least"))
         elif taken >= count:
             found.append(
@@ -228,20 +242,40 @@ def _around(data: FolderData, root: Path, parts: Mapping[str, Named]) -> list[Fi
         top = root / folder
         for above, inner, names in os.walk(top):
             below = os.path.relpath(above, top)
+            prefix = os.path.relpath(above, root)
+            prefix = "" if prefix == "." else f"{prefix}/"
+            for name in sorted(name for name in inner if name.lower() in SYSTEM):
+                found.append(
+                    Finding("system", prefix + name, part, "", f"holds {files_of(os.path.join(above, name))}")
+                )
             inner[:] = sorted(
                 name
                 for name in inner
-                if name[0] != "." and os.path.normpath(os.path.join(folder, below, name)) not in own.values()
+                if not is_passed_over(name)
+                and os.path.normpath(os.path.join(folder, below, name)) not in own.values()
             )
-            prefix = os.path.relpath(above, root)
-            prefix = "" if prefix == "." else f"{prefix}/"
             for name in [name for name in inner if os.path.islink(os.path.join(above, name))]:
                 found.append(Finding("link", prefix + name, part, "", "is a link to a folder"))
             for name in sorted(names):
-                if name[0] != "." and os.path.splitext(name)[1].lower() not in SUFFIXES:
-                    suffix = os.path.splitext(name)[1] or "no suffix"
-                    found.append(Finding("ignored", prefix + name, part, "", suffix))
+                suffix = os.path.splitext(name)[1]
+                if name[0] != "." and suffix.lower() not in SUFFIXES:
+                    kind = "heic" if suffix.lower() in HEIC else "ignored"
+                    found.append(Finding(kind, prefix + name, part, "", suffix or "no suffix"))
             is_class = below.count("/") == 0 if data.classes == "top" else not inner
             if below != "." and is_class and below not in holding[part]:
                 found.append(Finding("empty", prefix.rstrip("/"), part, below, "holds no picture"))
     return found
+
+
+def heic_files(root: Path) -> int:
+    """How many files below a folder are HEIC by their suffix."""
+    return sum(
+        os.path.splitext(name)[1].lower() in HEIC and name[0] != "."
+        for _, _, names in os.walk(root)
+        for name in names
+    )
+
+
+def files_of(folder: str | Path) -> str:
+    """How many files a folder holds, in words."""
+    return some(sum(len(names) for _, _, names in os.walk(folder)), "file")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from longtail.settings.base import Settings
+from longtail.settings.base import Neutral, Settings
 
 # Of ImageNet's training images, by which every network of torchvision and timm was trained.
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -34,6 +34,8 @@ class HeldOut(Settings):
     per_class: int | None = Field(None, ge=1)  # the same number of every class, so that all count alike
     share: Share | None = None  # or a share of every class
     seed: int = Field(0, ge=0, lt=2**32)
+    # whether a class that has no more pictures than would be held out is trained on all the same, untested
+    untested: Annotated[bool, Neutral(False)] = False
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "HeldOut":

@@ -21,6 +21,8 @@ from longtail.publish.figures.drawing import (
 from longtail.publish.job import Cell, PublishedJob
 from longtail.settings.base import Settings as BaseSettings
 
+NO_TAIL = "no tail class:\nall have more training images than tail_max,\nor as many as the largest class"
+
 
 class Settings(BaseSettings):
     """Whose confidences are drawn."""
@@ -31,7 +33,10 @@ class Settings(BaseSettings):
 
 
 def draw(job: PublishedJob) -> Figure:
-    """A panel for each method that has confidences: thin lines classes, bold lines means of groups."""
+    """A panel for each method that has confidences: thin lines classes, bold lines means of groups.
+
+    A method without a tail class has an empty panel that says so.
+    """
     cells = at_ratio(job, job.settings.ratio)
     found = {
         method: [path for cell in seeds if (path := _confidences(cell)) is not None]
@@ -44,8 +49,8 @@ def draw(job: PublishedJob) -> Figure:
         )
     sizes = np.array(cells[0].class_counts())
     groups = np.array([job.group(size) for size in sizes])
-    shown = ~np.isnan(np.stack(list(panels.values()))).any(1).all(0)
-    norm = LogNorm(max(1, sizes[shown].min()), max(2, sizes[shown].max()))
+    shown = sizes[~np.isnan(np.stack(list(panels.values()))).any(1).all(0)]
+    norm = LogNorm(max(1, shown.min(initial=sizes.max())), max(2, shown.max(initial=1)))
     colours = size_colours()
     figure = Figure(figsize=(1.6 + 5.0 * len(panels), 4.0))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -72,11 +77,15 @@ def draw(job: PublishedJob) -> Figure:
         axis.set_ylim(0, 1)
         axis.set_xlabel("generation epoch")
         axis.set_title(method)
-        axis.legend(loc="best")
+        if len(tail):
+            axis.legend(loc="best")
+        else:
+            axis.text(0.5, 0.5, NO_TAIL, transform=axis.transAxes, ha="center", va="center")
     axes[0].set_ylabel("confidence $c_y$ (0: own samples, 1: neighbours)")
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=list(axes), pad=0.02)
-    bar.set_label("training images of the class (log scale)")
-    plain_numbers(bar.ax.yaxis)
+    if len(shown):
+        bar = figure.colorbar(ScalarMappable(norm, colours), ax=list(axes), pad=0.02)
+        bar.set_label("training images of the class (log scale)")
+        plain_numbers(bar.ax.yaxis)
     figure.suptitle(
         f"{heading(job, cells)}; thin: a tail class, mean over seeds", x=0.01, ha="left", fontsize=10
     )

@@ -4,7 +4,9 @@ A figure's file holds no date and no random name: the same runs give the same by
 pyplot, so no display is looked for: .png comes from Agg.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +84,18 @@ def compute(job: PublishedJob) -> None:
         UserError: if the runs hold nothing that the figure could show.
     """
     draw: Callable[[PublishedJob], Figure] = method_module("figures", job.kind).draw
-    with mpl.rc_context():
+    with mpl.rc_context(), without_glyph_warnings():
         mpl.rcdefaults()  # whatever matplotlibrc this machine has
         mpl.rcParams.update(STYLE)
         save(draw(job), job.folder / job.name)
+
+
+@contextmanager
+def without_glyph_warnings() -> Iterator[None]:
+    """Names in letters that the font lacks are drawn as boxes, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
+        yield
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -228,13 +238,15 @@ def mean_and_spread(values: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.n
 
 
 def binned_means(sizes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Geometric mean size and mean value of neighbouring classes by size; nan values are left out.
+    """Geometric mean size and mean value of neighbouring classes by size; classes without one are left out.
 
     Ten classes or so a bin, but at least five bins where there are as many classes.
     """
+    known = ~np.isnan(values)
+    sizes, values = sizes[known], values[known]
     number = min(len(sizes), max(5, min(10, len(sizes) // 10)))
     bins = np.array_split(np.argsort(-sizes, kind="stable"), number)
     return (
         np.array([np.exp(np.log(sizes[part].clip(1)).mean()) for part in bins]),
-        np.array([np.nanmean(values[part]) for part in bins]),
+        np.array([values[part].mean() for part in bins]),
     )
