@@ -1,5 +1,7 @@
 import csv
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -137,3 +139,9 @@ def test_class_accuracy_is_a_share_of_each_classs_own_images():
 def test_classes_count_in_selection_scores_by_their_validation_images(images, counted):
     labels = torch.repeat_interleave(torch.arange(len(images)), torch.tensor(images))
     assert selection_classes(labels, len(images)).nonzero().flatten().tolist() == list(counted)
+
+
+def test_a_job_starts_without_pandas():
+    """Hundreds of jobs of seconds: its import would add a tenth to the start of each."""
+    code = "import sys, longtail.stage_two.fitting; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,16 +14,20 @@ from longtail.groups import GROUPS
 from longtail.publish.job import Cell, PublishedJob
 
 SPLITS = ("test", "validation")
-# which run it is: `imbalance` as in names of runs (exp100), `ratio` empty where the profile has none,
-# `recipe` and `classifier` the entries of stage_one and stage_two that make `method`
+
+# Which run it is: `imbalance` as in names of runs (exp100), `ratio` empty where the profile has none,
+# `recipe` and `classifier` the entries of stage_one and stage_two that make `method`.
 PLACE = ("dataset", "imbalance", "ratio", "subset_seed", "seed", "method", "recipe", "classifier")
-# groups by the settings' borders; `selection_accuracy`, of validation alone, is the mean over the classes
-# that have validation images enough, by which stage two chooses; data_rich_*: of the data-rich classes, told
-# apart among these alone, where stage one has phases that are about some of the classes
+
+# Groups by the settings' borders. `selection_accuracy`, of validation alone, is the mean over the classes
+# that have enough validation images: by it stage two chooses.
 MEASURED = ("accuracy", "mean_class_accuracy", *GROUPS, "expected_calibration_error", "selection_accuracy")
+
+# Of the data-rich classes, told apart among these alone, where stage one has phases about some classes.
 RICH = ("data_rich_after_first_phase", "data_rich_after_last_phase")
-# what run.json says, of both stages; `environments` where a training went on elsewhere, in order;
-# `seconds` of stage one are those of its last phase
+
+# What run.json says of each stage: `environments` in order, where a training went on elsewhere; `seconds` of
+# stage one are those of its last phase.
 STAGES = ("stage_one", "stage_two")
 RECORDED = ("run", "identity", "device", "precision", "torch", "environments", "seconds", "commit")
 
@@ -72,7 +76,8 @@ def _measured(job: PublishedJob, cell: Cell) -> list[dict[str, Any]]:
         if split in SPLITS:
             by_class = (found.get("per_class", []), found.get("per_class_n", []))
             groups = group_accuracy(*by_class, counts, **limits) if all(by_class) else {}
-            rows.append({"split": split, **place, "images": found.get("n"), **found, **groups})
+            numbers = {name: (found | groups).get(name) for name in MEASURED}
+            rows.append({"split": split, **place, "images": found.get("n"), **numbers})
     return rows
 
 

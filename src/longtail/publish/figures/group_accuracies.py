@@ -3,12 +3,13 @@
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from longtail.groups import GROUPS
-from longtail.metrics import group_accuracy
-from longtail.publish.figures.drawing import GROUP_COLOURS, INK, at_ratio, by_method, heading
-from longtail.publish.job import Cell, PublishedJob
+from longtail.publish.figures.drawing import GROUP_COLOURS, INK, at_ratio, heading
+from longtail.publish.job import PublishedJob
+from longtail.publish.results import measured
 from longtail.settings.base import Settings as BaseSettings
 
 MARKS = {"many": "s", "medium": "o", "few": "^", "all": "D"}
@@ -25,14 +26,15 @@ class Settings(BaseSettings):
 def draw(job: PublishedJob) -> Figure:
     """A line a method, first row of the table on top; a mark a group, bars ± standard deviation over runs."""
     cells = at_ratio(job, job.settings.ratio)
-    methods = by_method(cells)
-    groups = [name for name in (*GROUPS, "all") if _accuracies(job, cells[:1], name)]
+    results = measured(job, cells).query("split == 'test'").rename(columns={"accuracy": "all"})
+    methods = results.groupby("method", sort=False)
+    groups = [name for name in (*GROUPS, "all") if len(_percent(results.iloc[:1], name))]
     figure = Figure(figsize=(6.6, 1.5 + 0.36 * len(methods)))
     axis = figure.add_subplot()
-    for place, runs in enumerate(methods.values()):
+    for place, (_, runs) in enumerate(methods):
         means = {}
         for name in groups:
-            found = _accuracies(job, runs, name)
+            found = _percent(runs, name)
             means[name] = np.mean(found)
             axis.errorbar(
                 means[name],
@@ -49,7 +51,7 @@ def draw(job: PublishedJob) -> Figure:
                 zorder=3,
             )
         axis.plot([min(means.values()), max(means.values())], [-place, -place], color="#b5b5b5", linewidth=1)
-    axis.set_yticks([-place for place in range(len(methods))], list(methods))
+    axis.set_yticks([-place for place in range(len(methods))], [str(method) for method, _ in methods])
     axis.set_ylim(0.6 - len(methods), 0.6)
     axis.grid(False, axis="y")
     axis.set_xlim(left=min(0.0, axis.get_xlim()[0]))
@@ -65,16 +67,6 @@ def _label(job: PublishedJob, name: str) -> str:
     return {**job.group_words(), "all": "all test images"}[name]
 
 
-def _accuracies(job: PublishedJob, cells: list[Cell], name: str) -> list[float]:
-    """Of a group in percent, a value a run; empty where no class is in it."""
-    found = []
-    for cell in cells:
-        measured = cell.metrics()["test"]
-        accuracy = measured["accuracy"]
-        if name != "all":
-            limits = {"many_above": job.groups.many_above, "few_below": job.groups.few_below}
-            counts = cell.class_counts()
-            accuracy = group_accuracy(measured["per_class"], measured["per_class_n"], counts, **limits)[name]
-        if accuracy is not None:
-            found.append(100 * accuracy)
-    return found
+def _percent(runs: pd.DataFrame, name: str) -> list[float]:
+    """Accuracy of a group, a value a run; empty where no class is in it."""
+    return runs[name].dropna().mul(100).tolist()
