@@ -63,7 +63,10 @@ class Pair:
     def end(self) -> None:
         """Let the processes end."""
         for process in self._processes:
-            process.communicate(timeout=60)
+            try:
+                process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:  # the other one has died in the middle of a training
+                process.kill()
 
 
 def main(meeting: str, rank: int) -> None:

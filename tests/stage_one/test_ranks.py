@@ -165,6 +165,34 @@ def test_two_processes_are_one_that_takes_two_shards(inputs, tmp_path, pair, cha
     assert pair.statuses == [[0, 0]]
 
 
+def test_a_run_that_was_killed_while_it_wrote_is_written(inputs, tmp_path, pair):
+    """All epochs are done: the last logits are those of all processes, of which only the first one writes."""
+    first = run(inputs, tmp_path / "run", **TWO)
+    expected = files(first.folder)
+    assert (first.scratch / "checkpoint.safetensors").is_file()
+    for file in first.folder.glob("*.*"):
+        file.unlink()
+    again = files(run(inputs, tmp_path / "run", **TWO).folder)
+    for name in ("history.csv", "metrics.json", "model.safetensors"):
+        assert again[name] == expected[name]
+
+
+def test_a_part_smaller_than_the_number_of_processes(inputs, tmp_path, pair):
+    file = inputs["split"] / "validation.csv"
+    file.write_text("\n".join(file.read_text().splitlines()[:2]) + "\n")  # one image
+    assert run(inputs, tmp_path / "run", **TWO).facts["processes"] == 2
+
+
+def test_a_mistake_is_said_once_and_not_tried_again(inputs, tmp_path, pair):
+    with pytest.raises(UserError, match="the loss is not finite"):
+        run(inputs, tmp_path / "run", **TWO, learning_rate={"peak": 1e30})
+    said = tmp_path / "run/scratch/error.txt"
+    # started anew, as torchrun does it, they ended before they trained: what was said still stands there
+    assert pair.statuses == [[1, 1], [1, 1]]
+    assert "the loss is not finite" in said.read_text()
+    assert not (tmp_path / "run/scratch/facts.json").exists()
+
+
 def test_the_number_of_processes_counts_in_no_identity():
     one = Recipe.model_validate({**RECIPE, "shards": 4})
     four = Recipe.model_validate({**RECIPE, "shards": 4, "devices": 4})
@@ -186,6 +214,34 @@ def test_the_number_of_processes_counts_in_no_identity():
 def test_what_cannot_be_shared_is_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         Recipe.model_validate({**RECIPE, **changes})
+
+
+def test_frozen_statistics_stay_to_the_last_bit():
+    layer = nn.BatchNorm2d(64).eval()
+    layer.running_mean.uniform_(-1, 1)
+    before = layer.running_mean.clone()
+    layer.train()  # as an epoch begins
+    statistics = Statistics(layer, Ranks())
+    layer.eval()  # as the step of a frozen trunk does
+    for _ in range(7):
+        statistics.begin()
+        layer(torch.randn(4, 64, 2, 2))
+        statistics.end()
+    statistics.average()
+    assert torch.equal(layer.running_mean, before)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [((4, 4, 1), (1, 4)), ((4, 4, 2), (2, 2)), ((4, 1, 2), (1, 1)), ((2, 2, 2), (2, 1)), ((3, 3, 2), (1, 3))],
+)
+def test_processes_are_shared_out_over_nodes(monkeypatch, given, expected):
+    number, devices, machines = given
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", str(machines))
+    recipe = Recipe.model_validate({**RECIPE, "shards": number, "devices": devices, "batch_size": 12})
+    settings = SimpleNamespace(recipe=recipe)
+    assert (launch.nodes(settings), launch.processes(settings)) == expected
 
 
 SLOW = """
@@ -226,6 +282,7 @@ def waited_for(*files: Path) -> list[int]:
     return [int(file.read_text()) for file in files]
 
 
+@pytest.mark.workflow
 def test_after_the_kill_of_a_rank_all_go_on_from_the_checkpoint(inputs, tmp_path, hanging):
     flag, place = hanging
     undisturbed = run(inputs, tmp_path / "undisturbed", **{**TWO, "devices": 1})
@@ -237,52 +294,6 @@ def test_after_the_kill_of_a_rank_all_go_on_from_the_checkpoint(inputs, tmp_path
     expected, found = files(undisturbed.folder), files(disturbed.folder)
     for name in ("history.csv", "metrics.json", "model.safetensors"):
         assert found[name] == expected[name], name
-
-
-def test_a_run_that_was_killed_while_it_wrote_is_written(inputs, tmp_path, pair):
-    """All epochs are done: the last logits are those of all processes, of which only the first one writes."""
-    first = run(inputs, tmp_path / "run", **TWO)
-    expected = files(first.folder)
-    assert (first.scratch / "checkpoint.safetensors").is_file()
-    for file in first.folder.glob("*.*"):
-        file.unlink()
-    again = files(run(inputs, tmp_path / "run", **TWO).folder)
-    for name in ("history.csv", "metrics.json", "model.safetensors"):
-        assert again[name] == expected[name]
-
-
-def test_a_part_smaller_than_the_number_of_processes(inputs, tmp_path, pair):
-    file = inputs["split"] / "validation.csv"
-    file.write_text("\n".join(file.read_text().splitlines()[:2]) + "\n")  # one image
-    assert run(inputs, tmp_path / "run", **TWO).facts["processes"] == 2
-
-
-def test_frozen_statistics_stay_to_the_last_bit():
-    layer = nn.BatchNorm2d(64).eval()
-    layer.running_mean.uniform_(-1, 1)
-    before = layer.running_mean.clone()
-    layer.train()  # as an epoch begins
-    statistics = Statistics(layer, Ranks())
-    layer.eval()  # as the step of a frozen trunk does
-    for _ in range(7):
-        statistics.begin()
-        layer(torch.randn(4, 64, 2, 2))
-        statistics.end()
-    statistics.average()
-    assert torch.equal(layer.running_mean, before)
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [((4, 4, 1), (1, 4)), ((4, 4, 2), (2, 2)), ((4, 1, 2), (1, 1)), ((2, 2, 2), (2, 1)), ((3, 3, 2), (1, 3))],
-)
-def test_processes_are_shared_out_over_nodes(monkeypatch, given, expected):
-    number, devices, machines = given
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setenv("SLURM_JOB_NUM_NODES", str(machines))
-    recipe = Recipe.model_validate({**RECIPE, "shards": number, "devices": devices, "batch_size": 12})
-    settings = SimpleNamespace(recipe=recipe)
-    assert (launch.nodes(settings), launch.processes(settings)) == expected
 
 
 KILLER = """
@@ -320,16 +331,6 @@ def test_a_killed_run_leaves_no_process_and_fewer_go_on(inputs, tmp_path, hangin
     expected, found = files(undisturbed.folder), files(again.folder)
     for name in ("history.csv", "metrics.json", "model.safetensors"):
         assert found[name] == expected[name], name
-
-
-def test_a_mistake_is_said_once_and_not_tried_again(inputs, tmp_path, pair):
-    with pytest.raises(UserError, match="the loss is not finite"):
-        run(inputs, tmp_path / "run", **TWO, learning_rate={"peak": 1e30})
-    said = tmp_path / "run/scratch/error.txt"
-    # started anew, as torchrun does it, they ended before they trained: what was said still stands there
-    assert pair.statuses == [[1, 1], [1, 1]]
-    assert "the loss is not finite" in said.read_text()
-    assert not (tmp_path / "run/scratch/facts.json").exists()
 
 
 def test_on_several_nodes_slurm_starts_torchrun_on_each(tmp_path, monkeypatch):
