@@ -86,3 +86,13 @@ def test_every_room_has_a_place_in_the_order_of_imports(root):
 @pytest.mark.parametrize("word", ["utils", "helpers", "misc", "common"])
 def test_no_module_is_named_by_a_word_that_says_nothing(root, word):
     assert not [name for name in modules(root) if word in name.split(".")]
+
+
+def test_a_class_has_its_name_to_itself(root):
+    """One meaning a word; a method's own blocks of settings are named alike on purpose."""
+    places: dict[str, list[str]] = {}
+    for name, file in modules(root).items():
+        for node in ast.parse(file.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and node.name not in ("Settings", "Tukey"):
+                places.setdefault(node.name, []).append(name)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

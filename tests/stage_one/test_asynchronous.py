@@ -249,7 +249,7 @@ def test_the_names_of_phases_stay_words(inputs, tmp_path):
 def test_balanced_softmax_in_the_second_phase_has_the_phases_own_prior(inputs, tmp_path):
     phase = {**POOR, "loss": {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 1.0}}}
     job = stage_one_job(inputs, tmp_path, **{**TWO_PHASES, "then": [phase]})
-    prior = training.Training(job).modules["loss"].log_prior.exp()
+    prior = training.TrainingRun(job).modules["loss"].log_prior.exp()
     torch.testing.assert_close(prior, torch.tensor([4.0, 4, 8, 3, 1]) / 20)
 
 
@@ -272,7 +272,7 @@ def test_killed_before_at_or_after_the_border_of_the_phases_it_ends_the_same(
 ):
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
     whole = run(inputs, tmp_path / "whole", **TWO_PHASES)
-    report = training.Training.report
+    report = training.TrainingRun.report
 
     def killed(self, row, state):
         report(self, row, state)
@@ -280,7 +280,7 @@ def test_killed_before_at_or_after_the_border_of_the_phases_it_ends_the_same(
             raise KillError
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Training, "report", killed)
+        patch.setattr(training.TrainingRun, "report", killed)
         with pytest.raises(KillError):
             run(inputs, tmp_path / "resumed", **TWO_PHASES)
     for left in (tmp_path / "resumed").rglob("outputs"):

@@ -23,7 +23,7 @@ from .test_stage_one import RECIPE, files, run
 STATISTICS = ("running_mean", "running_var")
 
 
-def network() -> resnet_cifar.ResNet:
+def network() -> resnet_cifar.ResNetCifar:
     return resnet_cifar.build(resnet_cifar.Settings(depth=14, width=4), 3, 5)
 
 
@@ -219,7 +219,7 @@ def test_a_training_with_two_rates_goes_on_where_it_was_killed(inputs, tmp_path,
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
     recipe = {"optimiser": {"trunk_rate": 0.3}, "freeze": "all_but_last_block"}
     whole = run(inputs, tmp_path / "whole", **recipe)
-    report = training.Training.report
+    report = training.TrainingRun.report
 
     def killed(self, row, state):
         report(self, row, state)
@@ -227,7 +227,7 @@ def test_a_training_with_two_rates_goes_on_where_it_was_killed(inputs, tmp_path,
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Training, "report", killed)
+        patch.setattr(training.TrainingRun, "report", killed)
         with pytest.raises(KeyboardInterrupt):
             run(inputs, tmp_path / "resumed", **recipe)
     (tmp_path / "resumed/outputs").rename(tmp_path / "resumed/left")

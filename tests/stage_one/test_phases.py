@@ -89,7 +89,7 @@ def test_a_new_head_is_new_and_learns_while_the_old_one_would_go_on(inputs, tmp_
 def test_killed_after_any_epoch_of_any_phase_it_ends_the_same(inputs, tmp_path, monkeypatch, epochs):
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
     whole = run(inputs, tmp_path / "whole", then=MANY)
-    report = training.Training.report
+    report = training.TrainingRun.report
 
     def killed(self, row, state):
         report(self, row, state)
@@ -97,7 +97,7 @@ def test_killed_after_any_epoch_of_any_phase_it_ends_the_same(inputs, tmp_path, 
             raise KillError
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.Training, "report", killed)
+        patch.setattr(training.TrainingRun, "report", killed)
         with pytest.raises(KillError):
             run(inputs, tmp_path / "resumed", then=MANY)
     for left in (tmp_path / "resumed").rglob("outputs"):

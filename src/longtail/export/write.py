@@ -55,7 +55,7 @@ ONNX_IMAGES = 512  # of the test images, on which these two are compared
 
 
 @dataclass(frozen=True)
-class Model:
+class AssembledModel:
     """An assembled model and what was found out about it.
 
     Attributes:
@@ -149,7 +149,7 @@ def write_model(run: Finished, folder: Path, groups: Groups = USUAL) -> None:
     _fill(folder, model, test, groups)
 
 
-def assemble(run: Finished) -> tuple[Model, Part]:
+def assemble(run: Finished) -> tuple[AssembledModel, Part]:
     """Put the model together, calibrate it, and hold it against the run's own predictions; the test images.
 
     Raises:
@@ -191,7 +191,7 @@ def assemble(run: Finished) -> tuple[Model, Part]:
             f"{checks['share']:.2g} of the largest, {TOLERANCE[precision]:g} is allowed); make the run again "
             "on this machine and export that"
         )
-    return Model(description, tensors, run, predictions, checks), test
+    return AssembledModel(description, tensors, run, predictions, checks), test
 
 
 def _read(run: Finished, part: Literal["train", "test"], settings: FeaturesSettings) -> Part:
@@ -263,7 +263,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
 
 
-def _fill(folder: Path, model: Model, test: Part, groups: Groups) -> None:
+def _fill(folder: Path, model: AssembledModel, test: Part, groups: Groups) -> None:
     """Write all four files; the description last but for the card, which tells of it."""
     weights = save(model.tensors, metadata={"format": "pt"})  # one key: their order is not fixed
     (folder / WEIGHTS).write_bytes(weights)

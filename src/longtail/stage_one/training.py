@@ -56,7 +56,7 @@ def compute(job: Job) -> None:
 
 def train_together(job: Job) -> None:
     """Train as one process of several, of which the first one writes."""
-    training = Training(job)
+    training = TrainingRun(job)
     training.run()
     if ranks().is_main:
         training.write()
@@ -73,7 +73,7 @@ def compute_together(jobs: Sequence[Job]) -> list[Exception | None]:
     Returns:
         What went wrong with each run, None where its outputs are written.
     """
-    trainings: dict[int, Training] = {}
+    trainings: dict[int, TrainingRun] = {}
     errors: dict[int, Exception] = {}
 
     def attempt(number: int, work: Callable[[], None]) -> None:
@@ -83,7 +83,7 @@ def compute_together(jobs: Sequence[Job]) -> list[Exception | None]:
             errors[number] = error
 
     def prepare(number: int) -> None:
-        trainings[number] = Training(jobs[number])
+        trainings[number] = TrainingRun(jobs[number])
 
     for number in range(len(jobs)):
         attempt(number, partial(prepare, number))
@@ -105,7 +105,7 @@ def compute_together(jobs: Sequence[Job]) -> list[Exception | None]:
     return [errors.get(number) for number in range(len(jobs))]
 
 
-class Training:
+class TrainingRun:
     """One run: what it needs is made, then it is trained, then written.
 
     Attributes:

@@ -23,7 +23,7 @@ COLUMN = ["imbalance", "quantity", "printed"]
 
 
 @dataclass(frozen=True)
-class Column:
+class PageColumn:
     """A column: what stands over it, and whether the numbers are a paper's."""
 
     imbalance: str
@@ -42,7 +42,7 @@ class Block:
     """
 
     title: str
-    columns: list[Column]
+    columns: list[PageColumn]
     spans: list[tuple[str, int]]
     sections: list[tuple[str, list[tuple[str, list[str]]]]]
 
@@ -95,9 +95,9 @@ def _block(title: str, quantities: Sequence[str], rows: pd.DataFrame) -> Block:
     columns = []
     for imbalance, quantity in product(imbalances, quantities):
         head = "ours" if len(quantities) == 1 else HEADS.get(quantity, quantity)
-        columns.append(Column(imbalance, quantity, printed=False, head=head))
+        columns.append(PageColumn(imbalance, quantity, printed=False, head=head))
         if quantity != VERSUS and rows[f"printed_{quantity}"].notna().any():
-            columns.append(Column(imbalance, quantity, printed=True, head=head))
+            columns.append(PageColumn(imbalance, quantity, printed=True, head=head))
     texts = pd.concat([_texts(rows, quantity) for quantity in quantities])
     wide = texts.pivot(index=ROW, columns=COLUMN, values="text")
     down = pd.MultiIndex.from_frame(rows[ROW].drop_duplicates())

@@ -61,7 +61,7 @@ class BasicBlock(nn.Module):
         return F.relu(out.add_(x), inplace=True)
 
 
-class ResNet(nn.Module):
+class ResNetCifar(nn.Module):
     """Stem, three stages of basic blocks, global average pooling and a linear or cosine head.
 
     Weights of convolutions and of a linear head are drawn from He et al.'s normal distribution (fan in), as
@@ -115,9 +115,9 @@ class ResNet(nn.Module):
         return logits
 
 
-def build(settings: Settings, channels: int, classes: int) -> ResNet:
+def build(settings: Settings, channels: int, classes: int) -> ResNetCifar:
     """A freshly initialised network for images with `channels` channels and any size from 1 x 1 on."""
-    return ResNet(settings, channels, classes)
+    return ResNetCifar(settings, channels, classes)
 
 
 def _stage(blocks: int, channels: int, planes: int, stride: int) -> nn.Sequential:
