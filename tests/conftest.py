@@ -10,6 +10,9 @@ from hypothesis import settings
 settings.register_profile("longtail", deadline=None)
 settings.load_profile("longtail")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests compute on the CPU on every machine; `make test-gpu` runs those that need a GPU.
+if "LONGTAIL_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 ROOT = Path(__file__).parents[1]
 

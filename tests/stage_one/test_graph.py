@@ -68,6 +68,7 @@ def test_a_cpu_and_a_step_that_cannot_be_recorded_run_as_they_are(make_phase, ma
     assert not isinstance(steps.take, graph.Replayed)
 
 
+@pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("transforms", [(), (mixed,)])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
