@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo demo-asynchronous demo-all test test-workflow test-slurm test-cluster bench docs check lock environment clean
+.PHONY: demo demo-asynchronous demo-all test test-gpu test-workflow test-slurm test-cluster bench docs check lock environment clean
 
 demo: environment
 	$(BIN)/snakemake --cores all --config params=workflow/settings/demo.yaml
@@ -21,6 +21,11 @@ demo-all: environment
 
 test: environment
 	$(BIN)/python -m pytest -n 2
+	test ! -e /dev/nvidiactl || $(MAKE) test-gpu
+
+# What only a GPU can show; all other tests compute on the CPU, also where there is one.
+test-gpu: environment
+	LONGTAIL_TEST_GPU=1 $(BIN)/python -m pytest -m gpu
 
 # Snakemake, DVC and torchrun from end to end.
 test-workflow: environment

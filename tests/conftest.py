@@ -11,6 +11,9 @@ settings.register_profile("here", deadline=None, max_examples=25)
 settings.register_profile("ci", deadline=None, max_examples=100)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests compute on the CPU on every machine; `make test-gpu` runs those that need a GPU.
+if "LONGTAIL_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 ROOT = Path(__file__).parents[1]
 # Where tests take seconds each: these begin first, so that at the end no process waits for another.

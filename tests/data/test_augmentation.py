@@ -330,6 +330,7 @@ def test_images_that_are_not_uint8_are_an_error():
         augment(torch.zeros(2, 3, 8, 8), Augmentation(), random(19))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_does_what_the_cpu_does():
     images = torch.randint(0, 256, (500, 3, 32, 32), generator=random(20), dtype=torch.uint8)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from longtail.errors import UserError
 from longtail.orchestration import execute as run
 from longtail.orchestration.batching import SHARE, WANTED, budget, companions, want
+from longtail.orchestration.gpu_memory import gpu_memory, in_a_line
 from longtail.runs import leases, store
 from longtail.runs.identity import file_digest
 
@@ -91,6 +93,8 @@ def in_a_project(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "compute", compute)
     monkeypatch.setenv(WANTED, "")  # so that what `want` sets is undone
     monkeypatch.delenv(SHARE, raising=False)
+    monkeypatch.setenv(leases.ALLOCATION, "")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     store.home.cache_clear()
     for name in NAMES:
         plan(name)
@@ -207,8 +211,10 @@ class Together:
 
     def __init__(self, monkeypatch, at_once, fails=()):
         self.given: list[list[str]] = []
-        self.fails = fails
-        monkeypatch.setattr(leases, "runs_at_once", lambda missing: min(at_once, missing))
+        self.fails, self.error = fails, UserError("the loss is nan")
+        monkeypatch.setattr(leases, "runs_at_once", lambda missing, leased, each: min(at_once, missing))
+        monkeypatch.setattr(leases, "lease", lambda count: nullcontext("0"))
+        monkeypatch.setattr(leases, "check", lambda leased: None)
         monkeypatch.setattr(run, "module_of", lambda step: self)
         monkeypatch.setattr(run, "begin", self.begin)
         monkeypatch.setattr(run, "finish", lambda planned, job, seconds: compute(planned))
@@ -218,7 +224,7 @@ class Together:
 
     def compute_together(self, jobs):
         self.given.append([job.run for job in jobs])
-        return [UserError("the loss is nan") if job.run in self.fails else None for job in jobs]
+        return [self.error if job.run in self.fails else None for job in jobs]
 
 
 @pytest.fixture
@@ -261,9 +267,73 @@ def test_a_run_that_fails_itself_keeps_what_others_made(monkeypatch, trained):
 
 def test_several_gpus_share_what_is_missing(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    for devices, missing, expected in ((0, 9, 1), (1, 3, 3), (1, 30, 8), (2, 3, 2), (4, 2, 1)):
-        monkeypatch.setattr(leases, "_visible_devices", lambda n=devices: ["gpu"] * n)
-        assert leases.runs_at_once(missing) == expected
+    monkeypatch.delenv(leases.ALLOCATION, raising=False)
+    monkeypatch.setattr(leases.gpus, "free_mb", lambda names: None)
+    for devices, missing, expected in ((1, 3, 3), (1, 30, 8), (2, 3, 2), (4, 2, 1)):
+        monkeypatch.setattr(leases.gpus, "usable", lambda n=devices: ["gpu"] * n)
+        assert leases.runs_at_once(missing, "gpu", 1000) == expected
     monkeypatch.setenv("LONGTAIL_RUNS_PER_GPU", "none")
     with pytest.raises(UserError, match="LONGTAIL_RUNS_PER_GPU=none"):
-        leases.runs_at_once(2)
+        leases.runs_at_once(2, "gpu", 1000)
+
+
+def test_runs_at_once_are_as_many_as_the_memory_holds(monkeypatch):
+    monkeypatch.setattr(leases.gpus, "usable", lambda: ["gpu"])
+    for free, expected in ((81_000, 8), (8_000, 4), (3_900, 1), (300, 1), (None, 8)):
+        monkeypatch.setattr(leases.gpus, "free_mb", lambda names, free=free: free)
+        assert leases.runs_at_once(30, "gpu", 1500) == expected
+
+
+def test_runs_share_a_gpu_in_the_allocation_of_snakemake_and_not_in_a_job_of_their_own(monkeypatch):
+    monkeypatch.setattr(leases.gpus, "usable", lambda: ["gpu"])
+    monkeypatch.setattr(leases.gpus, "free_mb", lambda names: None)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    wanted("a")
+    assert leases.runs_at_once(30, "gpu", 1500) == 8
+    monkeypatch.setenv("SLURM_JOB_ID", "8")  # which Snakemake has submitted
+    assert leases.runs_at_once(30, "gpu", 1500) == 1
+
+
+def test_memory_that_is_expected_grows_with_batch_and_network():
+    def mb(**changes):
+        network = {"name": "resnet_cifar", "depth": 32, "width": 16} | changes.pop("network", {})
+        return gpu_memory({"recipe": {"network": network, "batch_size": 128, "shards": 1, **changes}})
+
+    assert mb() == 1500
+    assert mb(batch_size=512) == 4500
+    assert mb(batch_size=512, shards=4) == 1500
+    assert mb(network={"width": 32}) == 2500
+    assert mb(network={"name": "resnet"}) == 5500
+
+
+OUT = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB of which"
+    " 1.00 GiB is free.\nSee documentation"
+)
+
+
+def test_memory_that_does_not_suffice_is_one_line_that_names_what_helps(monkeypatch, trained):
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    planned = {"run": "a", "settings": {"recipe": {"batch_size": 128, "shards": 2}}}
+    for error in (OutOfMemoryError(OUT), UserError(OUT), RuntimeError("CUDA error: out of memory")):
+        said = str(in_a_line(error, planned, 8))
+        assert "\n" not in said
+        for word in ("LONGTAIL_RUNS_PER_GPU below 8", "batch_size (it is 128)", "shards (2)"):
+            assert word in said
+    assert "(tried to allocate 2.00 GiB)" in str(in_a_line(OutOfMemoryError(OUT), planned, 1))
+    assert "LONGTAIL_RUNS_PER_GPU=1" in str(in_a_line(OutOfMemoryError(OUT), planned, 1))
+    assert "CUDA_VISIBLE_DEVICES=" in str(in_a_line(OutOfMemoryError(OUT), {"run": "f", "settings": {}}, 1))
+    other = ValueError("no memory of it")
+    assert in_a_line(other, planned, 1) is other
+
+    together = Together(monkeypatch, at_once=2, fails=("a",))
+    monkeypatch.setattr(together, "error", OutOfMemoryError(OUT))
+    store.write_json(
+        store.PLANNED / "stage_one" / "a.json",
+        store.read_plan("stage_one", "a") | {"settings": planned["settings"]},
+    )
+    with pytest.raises(UserError, match="a: the GPU's memory did not suffice"):
+        run.execute("stage_one", "a")
+    assert kept() == ["b"]

@@ -11,15 +11,16 @@ import torch
 
 from longtail import device
 from longtail.device import resolve_precision
-from longtail.runs import leases
-from longtail.runs.leases import lease, parse_listing
+from longtail.errors import UserError
+from longtail.runs import gpus, leases
+from longtail.runs.leases import lease
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def _own_locks(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("LONGTAIL_LOCKS", str(tmp_path / "locks"))
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
@@ -116,46 +117,60 @@ def test_two_leases_take_two_gpus_and_give_the_environment_back(monkeypatch):
         assert again == "0"
 
 
-def test_locks_are_the_user_s_own(tmp_path):
+def test_locks_are_the_user_s_own_and_the_same_from_every_login(tmp_path, monkeypatch):
     with lease(["0"]):
-        assert (tmp_path / "longtail").stat().st_mode & 0o777 == 0o700
+        assert (tmp_path / "locks").stat().st_mode & 0o777 == 0o700
+    monkeypatch.delenv("LONGTAIL_LOCKS")
+    monkeypatch.setattr(leases.Path, "mkdir", lambda *_, **__: None)
+    monkeypatch.setattr(leases.Path, "lstat", lambda _: os.stat(tmp_path))
+    for runtime in ("/run/user/7", ""):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        assert leases._lock_folder() == Path(f"/tmp/longtail-{os.getuid()}")
 
 
-def test_under_slurm_and_without_a_gpu_nothing_is_leased(monkeypatch):
-    monkeypatch.setattr(leases, "_installed_devices", list)
-    monkeypatch.setattr(device.Path, "exists", lambda _: False)
+def test_a_lock_folder_that_cannot_be_used_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LONGTAIL_LOCKS", str(tmp_path / "file/locks"))
+    with pytest.raises(UserError, match="set LONGTAIL_LOCKS to a folder of yours"), lease(["0"]):
+        pass
+    monkeypatch.setenv("LONGTAIL_LOCKS", str(tmp_path))
+    monkeypatch.setattr(os, "getuid", lambda: -7)
+    with pytest.raises(UserError, match="belongs to another user; set LONGTAIL_LOCKS"), lease(["0"]):
+        pass
+
+
+def test_jobs_in_one_allocation_of_slurm_share_out_its_devices(monkeypatch):
+    """Inside salloc all see the same devices; another job's devices are its own, whatever they are called."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with lease(["0", "1"]) as one, lease(["0", "1"]) as two:
+        assert {one, two} == {"0", "1"}
+        monkeypatch.setenv("SLURM_JOB_ID", "8")
+        with lease(["0"]) as other:
+            assert other == "0"
+
+
+def test_an_index_is_a_job_step_s_own_and_a_uuid_the_job_s(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_STEP_ID", "1")
+    assert leases._lock_name("0") == "slurm-7-1-0"
+    assert leases._lock_name("GPU-a/b") == "slurm-7-GPU-a_b"
+    monkeypatch.delenv("SLURM_JOB_ID")
+    assert leases._lock_name("0") == "0"
+
+
+def test_a_run_that_needs_no_gpu_sees_none_and_waits_for_none(monkeypatch):
+    with lease(["0"]), lease(["0"], count=0) as name:
+        assert name is None
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_without_a_gpu_nothing_is_leased(monkeypatch):
+    monkeypatch.setattr(gpus, "installed", list)
     for visible in (None, "", "0"):
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         with lease() as name:
             assert name is None
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    with lease(["0"]) as name:
-        assert name is None
-
-
-LISTING = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaa)
-  MIG 3g.20gb     Device  0: (UUID: MIG-a0)
-  MIG 3g.20gb     Device  1: (UUID: MIG-a1)
-GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-bbb)
-"""
-
-
-def test_a_gpu_has_one_name_however_it_is_asked_for(monkeypatch):
-    assert parse_listing(LISTING) == [["MIG-a0", "MIG-a1"], ["GPU-bbb"]]
-    assert parse_listing("No devices found.\n") == []
-    monkeypatch.setattr(leases, "_installed_devices", lambda: parse_listing(LISTING))
-    assert leases._visible_devices() == ["MIG-a0", "MIG-a1", "GPU-bbb"]
-    for visible, expected in {
-        "1": ["GPU-bbb"],
-        "GPU-bbb": ["GPU-bbb"],
-        "1,0": ["GPU-bbb", "MIG-a0", "MIG-a1"],
-        "": [],
-        "-1": [],
-        "1,9,0": ["GPU-bbb"],
-    }.items():
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert leases._visible_devices() == expected
 
 
 def test_looking_for_a_gpu_starts_no_torch():

@@ -27,7 +27,7 @@ def normalise(images: Tensor) -> Tensor:
 
 def flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """A random half of the images from right to left."""
-    chosen = torch.rand(len(images), generator=generator) < 0.5
+    chosen = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
     return torch.where(chosen[:, None, None, None], images.flip(3), images)
 
 

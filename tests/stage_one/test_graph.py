@@ -1,5 +1,7 @@
 """Replaying a captured step is the same training as taking every step as it comes."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from longtail.settings.recipe import Optimiser
 from longtail.settings.schedules import LearningRate, Length
 from longtail.stage_one import graph, loop, resuming
 from longtail.stage_one.loop import train
+from tests.stand_in import stand_in
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 FAST = {"seed": 0, "precision": "float32"}
@@ -68,7 +71,16 @@ def test_a_cpu_and_a_step_that_cannot_be_recorded_run_as_they_are(make_phase, ma
     assert not isinstance(steps.take, graph.Replayed)
 
 
-@needs_gpu
+@pytest.fixture(
+    params=[pytest.param("gpu", marks=[pytest.mark.gpu, needs_gpu]), "stand-in"],
+)
+def device(request):
+    """A GPU, and its stand-in on every machine."""
+    with nullcontext() if request.param == "gpu" else stand_in():
+        yield
+
+
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("transforms", [(), (mixed,)])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_cuda_graph_is_the_same_training(make_phase, make_modules, transforms, momentum):

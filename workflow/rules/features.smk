@@ -17,7 +17,7 @@ rule features:
         "logs/features/{run}.benchmark.tsv"
     threads: 1
     resources:
-        gpu=1,
+        gpu=lambda w: gpus(PLAN.features[w.run]),
         cpus_per_task=lambda w: PLAN.features[w.run].cpus,
         mem_mb=lambda wildcards, attempt: PLAN.features[wildcards.run].memory * attempt,
         runtime=lambda wildcards, attempt: f"{30 * attempt}m",

@@ -11,6 +11,7 @@ from longtail.data.catalogue import current
 from longtail.device import COMPUTING
 from longtail.errors import UserError
 from longtail.orchestration.batching import want
+from longtail.orchestration.gpu_requests import asked, check_gpus
 from longtail.orchestration.planner import plan
 from longtail.orchestration.snapshot import settings
 from longtail.orchestration.stamp import stamp
@@ -35,6 +36,16 @@ if workflow.is_main_process:
 onstart:
     if workflow.is_main_process:
         want(PLAN, workflow.dag.needrun_jobs())
+        if workflow.local_exec:
+            try:
+                check_gpus(workflow.dag.needrun_jobs())
+            except UserError as error:
+                print(error, file=sys.stderr)
+                sys.exit(2)
+
+
+def gpus(run):
+    return asked(run, here=workflow.is_main_process and workflow.local_exec)
 
 
 pathvars:

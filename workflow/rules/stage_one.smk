@@ -15,7 +15,7 @@ rule stage_one:
         "logs/stage_one/{run}.benchmark.tsv"
     threads: lambda w: PLAN.stage_one[w.run].devices
     resources:
-        gpu=lambda w: PLAN.stage_one[w.run].devices,
+        gpu=lambda w: gpus(PLAN.stage_one[w.run]),
         cpus_per_task=lambda w: PLAN.stage_one[w.run].cpus,
         mem_mb=lambda wildcards, attempt: PLAN.stage_one[wildcards.run].memory * attempt,
         runtime=lambda wildcards, attempt: f"{12 * attempt}h",

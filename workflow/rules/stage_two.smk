@@ -16,7 +16,7 @@ rule stage_two:
         "logs/stage_two/{run}.benchmark.tsv"
     threads: 1
     resources:
-        gpu=1,
+        gpu=lambda w: gpus(PLAN.stage_two[w.run]),
         mem_mb=lambda wildcards, attempt: PLAN.stage_two[wildcards.run].memory * attempt,
         runtime=lambda wildcards, attempt: f"{30 * attempt}m",
     params:

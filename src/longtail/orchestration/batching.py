@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from longtail.errors import UserError
 from longtail.runs import store
 from longtail.runs.identity import digest
+from longtail.runs.leases import ALLOCATION
 
 if TYPE_CHECKING:
     from longtail.orchestration.plan import Plan
@@ -39,6 +40,7 @@ def want(plan: "Plan", jobs: Iterable[Any]) -> None:
     if not file.exists():
         store.write_json(file, runs, indent=None)
     os.environ[WANTED] = str(file.resolve())
+    os.environ[ALLOCATION] = os.environ.get("SLURM_JOB_ID", "")  # jobs in it share its GPUs
 
 
 def budget(step: str) -> float:

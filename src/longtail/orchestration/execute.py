@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from longtail.errors import UserError
 from longtail.orchestration.batching import budget, companions
+from longtail.orchestration.gpu_memory import gpu_memory, in_a_line
 from longtail.runs import store
 from longtail.runs.lookup import acquired, find, input_records, locate, mixed, pictures_root
 from longtail.runs.record import recorded, same_code
@@ -47,13 +48,17 @@ def execute(step: str, name: str, into: str | None = None) -> None:
                 same_code(planned)
                 at_once = 1
                 if step in USES_DEVICE:
-                    from longtail.runs.leases import lease, runs_at_once
+                    from longtail.runs import leases
 
-                    devices = planned["settings"].get("recipe", {}).get("devices", 1)
+                    gpus = planned.get("gpus", 1)  # an older plan does not say
+                    leased = device.enter_context(leases.lease(count=gpus))
+                    if leased:
+                        leases.check(leased)
                     # Pictures make steps that fill a GPU, and memory that is not there twice.
-                    if step == "stage_one" and devices == 1 and not planned["settings"].get("images"):
-                        at_once = runs_at_once(1 + sum(1 for _ in companions(step, name)))
-                    device.enter_context(lease(count=devices))
+                    small = gpus == 1 and not planned["settings"].get("images")
+                    if leased and step == "stage_one" and small:
+                        missing = 1 + sum(1 for _ in companions(step, name))
+                        at_once = leases.runs_at_once(missing, leased, gpu_memory(planned["settings"]))
                 finished = compute(planned) if at_once == 1 else compute_together(planned, at_once)
             if finished.name != name:  # the same run under another entry's name
                 finished = store.keep(_copy(finished, step, name), step, name)
@@ -103,7 +108,12 @@ def compute(planned: dict[str, Any]) -> Path:
     module = module_of(planned["step"])
     same_code(planned)
     started = time.monotonic()
-    module.compute(job)
+    try:
+        module.compute(job)
+    except Exception as error:
+        if (said := in_a_line(error, planned, at_once=1)) is error:
+            raise
+        raise said from None
     return finish(planned, job, time.monotonic() - started)
 
 
@@ -129,7 +139,12 @@ def compute_together(planned: dict[str, Any], at_once: int) -> Path:
         module = module_of(step)
         same_code(planned)
         started = time.monotonic()
-        errors = module.compute_together([job for _, job in begun])
+        errors = [
+            error and in_a_line(error, other, at_once=len(begun))
+            for (other, _), error in zip(
+                begun, module.compute_together([job for _, job in begun]), strict=True
+            )
+        ]
         seconds = time.monotonic() - started
         for (other, job), error in list(zip(begun, errors, strict=True))[1:]:
             if error is None:

@@ -42,6 +42,16 @@ class Run:
         return settings.recipe.devices if isinstance(settings, StageOneSettings) else 1
 
     @property
+    def gpus(self) -> int:
+        """How many GPUs it is given where there are any.
+
+        A classifier over features of small images takes seconds on a core, and waits for no GPU.
+        """
+        if self.step == "stage_two":
+            return int(any(getattr(run.settings, "images", None) is not None for run in self.inputs))
+        return self.devices if self.step in ("stage_one", "features") else 0
+
+    @property
     def cpus(self) -> int:
         """Cores that keep its devices busy: pictures are decoded on them."""
         decodes = getattr(self.settings, "images", None) is not None
@@ -63,6 +73,7 @@ class Run:
             "code": self.code,
             "modules": self.modules,
             "folder": self.folder,
+            "gpus": self.gpus,
             "inputs": {run.step: reference(run) for run in self.inputs},
         }
         return composed(

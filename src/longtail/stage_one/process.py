@@ -51,7 +51,7 @@ def main(file: str) -> None:
     )
     try:
         train_together(job)
-    except UserError as error:
+    except (UserError, torch.OutOfMemoryError) as error:
         said.write_text(str(error), "utf-8")
         sys.exit(1)
     if dist.get_rank() == 0:

@@ -1,0 +1,246 @@
+"""Every method on a stand-in for a GPU: nothing on the wrong side, and the bits of the CPU.
+
+What a GPU itself would add (its kernels' rounding, streams, memory) is not in it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from longtail.data.augmentation import augment
+from longtail.random import generator
+from longtail.settings.augmentation import Augmentation
+from longtail.stage_one import graph, training
+from tests import tiny_runs
+from tests.stand_in import MisuseError, StandIn, stand_in
+
+PARAMS = tiny_runs.params()
+DRAWN_ON_THE_DEVICE = ("free_lunch", "tailcalibx", "afg", "afg_without_kd")  # other normals than the CPU's
+
+
+@pytest.fixture
+def gpu():
+    with stand_in() as found:
+        yield found
+
+
+def cuda(*shape: int) -> torch.Tensor:
+    return torch.arange(torch.Size(shape).numel(), dtype=torch.float32, device="cuda").view(shape)
+
+
+def test_tensors_say_where_they_are(gpu):
+    assert cuda(3).device == torch.device("cuda", 0)
+    assert cuda(3).is_cuda
+    assert cuda(3)[1:].device.type == cuda(3).new_zeros(2).device.type == (cuda(3) + 1).device.type == "cuda"
+    assert cuda(3).cpu().device.type == torch.zeros(3).device.type == "cpu"
+    layer = torch.nn.Linear(2, 2).to("cuda")
+    layer(cuda(4, 2)).sum().backward()
+    assert layer.weight.device == layer.weight.grad.device == torch.device("cuda", 0)
+
+
+def test_tensors_of_both_sides_in_one_operation_are_an_error(gpu):
+    with pytest.raises(MisuseError, match="add"):
+        cuda(3) + torch.zeros(3)
+    with pytest.raises(MisuseError, match="where"):
+        torch.where(torch.ones(3, dtype=torch.bool), cuda(3), cuda(3))
+    with pytest.raises(MisuseError, match="indices are on cuda:0"):
+        torch.zeros(3)[cuda(3).long()]
+    assert (cuda(3) * torch.tensor(2.0)).tolist() == [0, 2, 4]  # a number of the host is no error
+
+
+def test_a_generator_of_the_other_side_is_an_error(gpu):
+    for make in (
+        lambda: torch.rand(3, device="cuda", generator=torch.Generator()),
+        lambda: torch.randperm(3, generator=torch.Generator("cuda")),
+        lambda: cuda(3).uniform_(generator=torch.Generator()),
+    ):
+        with pytest.raises(MisuseError, match="generator"):
+            make()
+    assert torch.rand(3, device="cuda", generator=torch.Generator("cuda")).is_cuda
+
+
+def test_what_the_host_waits_for_is_noted(gpu):
+    x = cuda(3)
+    for wait in (x.tolist, lambda: float(x[1]), lambda: x[x > 1], x.cpu, lambda: x.new_tensor(1.0)):
+        before = len(gpu.waits)
+        wait()
+        assert len(gpu.waits) > before
+    before = len(gpu.waits)
+    torch.zeros(3).pin_memory().to("cuda", non_blocking=True)
+    torch.full((), 3.0, device="cuda")
+    x[1:].add_(1)
+    assert len(gpu.waits) == before
+    with pytest.raises(MisuseError, match="numpy"):
+        x.numpy()
+
+
+def captured(gpu: StandIn, work: Any) -> graph.Capture:
+    with graph.own_stream(torch.device("cuda")):
+        return graph.capture(work)
+
+
+def test_a_captured_work_is_not_done_and_its_replay_reads_fixed_addresses(gpu):
+    given, total = cuda(3), torch.zeros(3, device="cuda")
+
+    def work():
+        total.add_(given * 2)
+
+    replay = captured(gpu, work)
+    assert total.tolist() == [0, 0, 0]
+    given.fill_(5)
+    replay()
+    replay()
+    assert total.tolist() == [20, 20, 20]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda x: x.tolist(),
+        lambda x: float(x.sum()),
+        lambda x: x[x > 1],
+        lambda x: x.cpu(),
+        lambda x: x.new_tensor(1.0),
+        lambda x: torch.zeros(3).to("cuda"),
+        lambda x: torch.cuda.synchronize(),
+        lambda x: x * OF_THE_HOST,
+    ],
+)
+def test_what_waits_or_copies_or_bakes_a_number_in_cannot_be_captured(gpu, work):
+    x = cuda(3)
+    with pytest.raises(MisuseError, match=r"captured|every replay"):
+        captured(gpu, lambda: work(x))
+
+
+OF_THE_HOST = torch.tensor(2.0)
+
+
+def test_the_default_stream_cannot_be_captured(gpu):
+    with pytest.raises(MisuseError, match="default stream"):
+        graph.capture(lambda: None)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> dict[str, Path]:
+    return tiny_runs.write_inputs(tmp_path_factory.mktemp("inputs") / "inputs")
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Steps are captured the second time that they come."""
+    monkeypatch.setattr(graph, "WARM_UP", 1)
+
+
+@pytest.mark.parametrize("name", PARAMS.stage_one)
+def test_a_recipe_trains_as_on_the_cpu(name, inputs, tmp_path, soon):
+    recipe = tiny_runs.small(PARAMS.stage_one[name])
+    expected = tiny_runs.contents(tiny_runs.trained(recipe, inputs, tmp_path / "cpu"))
+    with stand_in() as gpu:
+        found = tiny_runs.contents(tiny_runs.trained(recipe, inputs, tmp_path / "gpu"))
+    assert found == expected
+    assert len(gpu.graphs) >= 2  # whole batches and rests
+    assert min(graph.replays for graph in gpu.graphs) >= 1
+
+
+@pytest.mark.parametrize("changes", [{"shards": 2}, {"progress": "step"}])
+@pytest.mark.parametrize("name", ["mixup", "ldam_drw"])
+def test_shards_and_progress_by_step_train_as_on_the_cpu(name, changes, inputs, tmp_path, soon):
+    recipe = tiny_runs.small(PARAMS.stage_one[name]).model_copy(update=changes)
+    expected = tiny_runs.contents(tiny_runs.trained(recipe, inputs, tmp_path / "cpu"))
+    with stand_in() as gpu:
+        found = tiny_runs.contents(tiny_runs.trained(recipe, inputs, tmp_path / "gpu"))
+    assert found == expected
+    assert bool(gpu.graphs) == ("shards" not in changes)
+
+
+def test_bf16_trains_as_on_the_cpu(inputs, tmp_path, soon):
+    recipe = tiny_runs.small(PARAMS.stage_one["asynchronous"])
+    expected = tiny_runs.contents(tiny_runs.trained(recipe, inputs, tmp_path / "cpu", "bf16"))
+    with stand_in():
+        found = tiny_runs.contents(tiny_runs.trained(recipe, inputs, tmp_path / "gpu", "auto"))
+    assert found == expected
+
+
+@pytest.mark.parametrize("name", ["class_balanced", "class_aware", "instance", "progressive", "square_root"])
+def test_a_sampler_trains_as_on_the_cpu(name, inputs, tmp_path, soon):
+    recipe = tiny_runs.small(PARAMS.stage_one["ce_progressive"])
+    changed = type(recipe).model_validate({**recipe.resolved(), "sampler": {"name": name}})
+    expected = tiny_runs.contents(tiny_runs.trained(changed, inputs, tmp_path / "cpu"))
+    with stand_in():
+        assert tiny_runs.contents(tiny_runs.trained(changed, inputs, tmp_path / "gpu")) == expected
+
+
+def test_trainings_that_share_a_device_train_as_alone(inputs, tmp_path, soon):
+    names = ("mixup", "graloss", "ldam")
+    recipes = {name: tiny_runs.small(PARAMS.stage_one[name], epochs=4) for name in names}
+    expected = {
+        name: tiny_runs.contents(tiny_runs.trained(recipes[name], inputs, tmp_path / name)) for name in names
+    }
+    jobs = [tiny_runs.job(recipes[name], inputs, tmp_path / f"together-{name}") for name in names]
+    with stand_in() as gpu:
+        assert training.compute_together(jobs) == [None] * len(names)
+    assert {name: tiny_runs.contents(job.folder) for name, job in zip(names, jobs, strict=True)} == expected
+    assert len(gpu.graphs) == 2 * len(names)
+
+
+@pytest.fixture(scope="module")
+def model(inputs, tmp_path_factory) -> Path:
+    recipe = tiny_runs.small(PARAMS.stage_one["graloss"])
+    return tiny_runs.trained(recipe, inputs, tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def features(inputs, model, tmp_path_factory) -> Any:
+    """Folders of features as the CPU makes them, by how batch normalisation is used."""
+    place, recipe = tmp_path_factory.mktemp("features"), tiny_runs.small(PARAMS.stage_one["graloss"])
+    return {
+        mode: tiny_runs.extracted(recipe, model, inputs, place / mode, mode) for mode in ("eval", "train")
+    }
+
+
+@pytest.mark.parametrize("batchnorm", ["eval", "train"])
+def test_features_are_those_of_the_cpu(batchnorm, inputs, model, features, tmp_path):
+    recipe = tiny_runs.small(PARAMS.stage_one["graloss"])
+    with stand_in():
+        found = tiny_runs.extracted(recipe, model, inputs, tmp_path / "gpu", batchnorm)
+    assert tiny_runs.contents(found) == tiny_runs.contents(features[batchnorm])
+
+
+@pytest.mark.parametrize("name", PARAMS.stage_two)
+def test_a_classifier_is_that_of_the_cpu(name, inputs, features, tmp_path):
+    classifier = PARAMS.stage_two[name]
+    read, split = features[classifier.batchnorm], inputs["split"]
+    with stand_in() as gpu:
+        found = tiny_runs.contents(tiny_runs.fitted(classifier.method, read, split, tmp_path / "gpu"))
+    assert gpu.notes
+    tensors = load(found["classifier.safetensors"])
+    assert all(bool(tensors[name].isfinite().all()) for name in ("weight", "bias"))
+    if name not in DRAWN_ON_THE_DEVICE:
+        expected = tiny_runs.contents(tiny_runs.fitted(classifier.method, read, split, tmp_path / "cpu"))
+        assert found["classifier.safetensors"] == expected["classifier.safetensors"]
+        one, other = (load(each["predictions.safetensors"]) for each in (found, expected))
+        # Read from a file that is mapped, products round otherwise than from memory.
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"crop": 0, "flip": True, "autoaugment": "none", "cutout": 0},
+        {"jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2}, "autoaugment": "none"},
+        {"randaugment": {"operations": 2, "magnitude": 9}, "autoaugment": "none"},
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_augmentation_is_that_of_the_cpu(settings, channels):
+    images = torch.randint(0, 256, (300, channels, 16, 16), generator=generator("images"), dtype=torch.uint8)
+    chosen = Augmentation.model_validate(settings)
+    expected = augment(images, chosen, generator("augment"))
+    with stand_in():
+        on_device = augment(images.to("cuda"), chosen, generator("augment"))
+        assert on_device.is_cuda
+        assert torch.equal(on_device.cpu(), expected)
