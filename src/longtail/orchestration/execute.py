@@ -16,7 +16,7 @@ from longtail.errors import UserError
 from longtail.orchestration.batching import budget, companions
 from longtail.orchestration.gpu_memory import gpu_memory, in_a_line
 from longtail.runs import store
-from longtail.runs.lookup import acquired, find, input_records, locate, mixed, pictures_root
+from longtail.runs.lookup import acquired, built_on_others, find, input_records, locate, pictures_root
 from longtail.runs.record import recorded, same_code
 from longtail.runs.steps import module_of, settings_of_step
 from longtail.runs.store import read_plan
@@ -235,7 +235,7 @@ def check(layer: str, plan: str) -> None:
             found = store.verify(folder, planned.get(folder) or store.record(folder)["identity"])
             if folder in names:
                 built_on = input_records(read_plan(layer, names[folder]))
-                if wrongly := mixed({**built_on, layer: found}):
+                if wrongly := built_on_others(found, built_on):
                     raise UserError(f"{wrongly}; delete {folder} and type the command again")
         except UserError as error:
             wrong.append(str(error))

@@ -70,31 +70,45 @@ def find(step: str, run: str, identity: str, inputs: Mapping[str, Any] | None = 
             folder.rename(aside)
             print(f"{error} (the stored copy; set aside as {aside})", file=sys.stderr, flush=True)
             continue
-        if inputs and mixed({**inputs, step: found}):
+        if inputs and built_on_others(found, inputs):
             continue
         return folder
     return None
 
 
-def mixed(records: Mapping[str, dict[str, Any]]) -> str:
-    """Which of some runs was computed from another computation than those beside it; empty if none was.
+def built_on_others(found: Mapping[str, Any], inputs: Mapping[str, dict[str, Any]]) -> str:
+    """Which input of a run is another computation than the one it was built on; empty if none is.
 
     Two computations of one run may differ on unlike machines (precision, device, library versions). A
     record says what it was built on by a digest of its outputs; records of old runs do not.
 
     Args:
-        records: run.json by step.
+        found: run.json of the run.
+        inputs: run.json of what it is built on, by step, as far as it is here.
+    """
+    for step, made in found.get("built_on", {}).items():
+        if step in inputs and made != store.outputs_digest(inputs[step]):
+            here = inputs[step]
+            facts = here.get("facts", {})
+            where = " on ".join(str(facts[key]) for key in ("precision", "device") if key in facts)
+            return (
+                f"{found['run']} ({found['step']}) was computed from another computation of {here['run']} "
+                f"than the one that is here ({where or 'of unknown origin'})"
+            )
+    return ""
+
+
+def mixed(records: Mapping[str, dict[str, Any]]) -> str:
+    """Which of the runs that make a result was not built on those beside it; empty if all were.
+
+    Args:
+        records: run.json by step. A run of stage one is that of the last phase, whose own input is none of
+            these.
     """
     for step, found in records.items():
-        for below, made in found.get("built_on", {}).items():
-            if below in records and made != store.outputs_digest(records[below]):
-                here = records[below]
-                facts = here.get("facts", {})
-                where = " on ".join(str(facts[key]) for key in ("precision", "device") if key in facts)
-                return (
-                    f"{found['run']} ({step}) was computed from another computation of {here['run']} than "
-                    f"the one that is here ({where or 'of unknown origin'})"
-                )
+        others = {other: record for other, record in records.items() if other != step}
+        if wrongly := built_on_others(found, others):
+            return wrongly
     return ""
 
 
