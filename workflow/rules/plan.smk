@@ -12,6 +12,7 @@ from longtail.device import COMPUTING
 from longtail.errors import UserError, foreseen
 from longtail.orchestration.batching import want
 from longtail.orchestration.planner import plan
+from longtail.orchestration.snakemake_records import mend
 from longtail.orchestration.snapshot import settings
 from longtail.orchestration.stamp import stamp
 
@@ -25,6 +26,7 @@ try:
         if workflow.is_main_process:
             PLAN.write()
             stamp(PLAN)
+            mend()
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
