@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from longtail import metrics as evaluation
+from longtail.errors import UserError
 from longtail.metrics import expected_calibration_error, group_accuracy, metrics
 
 COUNTS = torch.tensor([500, 101, 100, 20, 19, 1])
@@ -101,3 +102,18 @@ def test_the_calibration_error_in_parts_is_that_of_all_logits_at_once(monkeypatc
     whole = expected_calibration_error(logits, labels)
     monkeypatch.setattr(evaluation, "PART", part)
     assert expected_calibration_error(logits, labels) == pytest.approx(whole, abs=1e-15)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_are_one_line(wrong):
+    logits, labels = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
+    logits[2, 1] = wrong
+    with pytest.raises(UserError, match=r"logits are not numbers.*lower learning_rate\.peak"):
+        expected_calibration_error(logits, labels)
+    with pytest.raises(UserError):
+        metrics(logits, labels, torch.tensor([3, 2, 1]))
+
+
+def test_a_class_that_is_ruled_out_by_minus_infinity_is_no_error():
+    logits = torch.tensor([[0.0, float("-inf")], [0.0, 0.0]])
+    assert expected_calibration_error(logits, torch.tensor([0, 0])) == pytest.approx(0.25)

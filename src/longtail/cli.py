@@ -1,29 +1,26 @@
 """The command `longtail`: a sub-command a step, as the rules call them, and what one asks of the plan."""
 
 import argparse
-import errno
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 from longtail.device import COMPUTING
-from longtail.errors import UserError
-from longtail.runs.steps import STEPS
+from longtail.errors import UserError, foreseen
+from longtail.runs.steps import PUBLISHED, STEPS
 
 COMMANDS = tuple(step.replace("_", "-") for step in STEPS)  # a step each
-PUBLISHED = {
+WORDS = {
     "tables": "make one of the tables that are planned",
     "figures": "make one of the figures that are planned",
     "models": "make one of the models that are planned",
     "frame": "make runs, the frame of all results",
     "report": "make report, the tables and figures on one page",
 }
-FULL = re.compile(r"No space left|os error (27|28|122)\b")  # as safetensors says it
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -34,10 +31,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         _restart_in_order(options.command, arguments)
     log = None
     try:
-        log = _open_log(getattr(options, "log", None))
-        options.run(options)
+        with foreseen():
+            log = _open_log(getattr(options, "log", None))
+            options.run(options)
     except UserError as error:
         print(error, file=sys.stderr)
+        if log is not None and error.__cause__ is not None:  # of which fault of the machine it is the line
+            log.note(error.__cause__)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
@@ -45,15 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `longtail plan | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        print(f"{error.filename or 'disk'}: no space left; free some and type it again", file=sys.stderr)
-        sys.exit(2)
-    except Exception as error:
-        if type(error).__name__ == "SafetensorError" and FULL.search(str(error)):
-            print(f"disk: no space left ({error}); free some and type it again", file=sys.stderr)
-            sys.exit(2)
+    except Exception:
         if log is None:
             raise
         traceback.print_exc()
@@ -88,17 +80,24 @@ class _Copy:
                 self.log.flush()
         return written
 
+    def note(self, error: BaseException) -> None:
+        """Write an exception with its stack trace into the log alone."""
+        with suppress(OSError):
+            traceback.print_exception(error, file=self.log)
+            self.log.flush()
+
     def __getattr__(self, name: str) -> object:
         return getattr(self.terminal, name)
 
 
-def _open_log(path: str | None) -> TextIO | None:
+def _open_log(path: str | None) -> _Copy | None:
     if path is None:
         return None
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     log = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 - open until the process ends
-    sys.stderr = _Copy(sys.stderr, log)
-    return log
+    copy = _Copy(sys.stderr, log)
+    sys.stderr = cast(TextIO, copy)
+    return copy
 
 
 def parser() -> argparse.ArgumentParser:
@@ -116,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("name", metavar="RUN")
         sub.add_argument("--into", metavar="FOLDER", help="where it appears (default: as planned last)")
         sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
-    for kind, words in PUBLISHED.items():
+    for kind, words in WORDS.items():
         sub = command(kind, words, _publish)
         sub.add_argument("name", metavar="NAME")
         sub.add_argument("--identity", required=True, help="of the plan, as `longtail plan` prints it")

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longtail.errors import UserError
 from longtail.groups import FEW_BELOW, GROUPS, MANY_ABOVE, group
 
 CALIBRATION_BINS = 15
@@ -84,6 +85,9 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIB
 
     Returns:
         The error as a share in [0, 1]; None without images.
+
+    Raises:
+        UserError: if a logit is NaN or infinite.
     """
     if not len(labels):
         return None
@@ -91,6 +95,8 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIB
     rows = max(1, PART // logits.shape[1])
     for part, own in zip(torch.split(logits, rows), torch.split(labels, rows), strict=True):
         confidence, predicted = part.double().softmax(dim=1).max(dim=1)
+        if confidence.isnan().any():
+            raise UserError("logits are not numbers: what made them has diverged; lower learning_rate.peak")
         number = (confidence * bins).long().clamp(max=bins - 1)
         gaps.index_add_(0, number, (predicted == own).double() - confidence)
     return float(gaps.abs().sum() / len(labels))

@@ -22,6 +22,7 @@ from longtail.data.labelled_images import read_part, read_whole
 from longtail.errors import UserError
 from longtail.runs.identity import file_digest
 from longtail.runs.lookup import pictures_root
+from longtail.runs.store import TOLD
 from longtail.settings.acquire import AcquireSettings
 from longtail.settings.data import FolderData, HeldOut, Pictures
 from longtail.settings.split import SplitSettings
@@ -217,11 +218,11 @@ def test_pictures_that_have_moved_are_found_where_the_plan_says(acquired, pictur
         read_part(folder, raw, "train", Pictures(size=8), pictures_root(raw))
     told = Path(".longtail/plan/acquire/pets.json")
     told.parent.mkdir(parents=True)
-    settings = {"files": {"root": str(tmp_path / "moved")}}
-    told.write_text(json.dumps({"settings": settings, "identity": "of another dataset of this name"}))
+    planned = {**dict.fromkeys(TOLD["runs"]), "settings": {"files": {"root": str(tmp_path / "moved")}}}
+    told.write_text(json.dumps({**planned, "identity": "of another dataset of this name"}))
     with pytest.raises(UserError, match="to where they are now"):
         read_part(folder, raw, "train", Pictures(size=8), pictures_root(raw))
-    told.write_text(json.dumps({"settings": settings, "identity": "0"}))
+    told.write_text(json.dumps({**planned, "identity": "0"}))
     assert len(read_part(folder, raw, "train", Pictures(size=8), pictures_root(raw)).images.split(4)[0]) == 4
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from longtail.data import catalogue
-from longtail.orchestration import planner
+from longtail.orchestration import planner, weights
 from longtail.runs.steps import STEPS
 from longtail.settings.params import Params
 
@@ -34,7 +34,7 @@ def identities(file: str) -> dict[str, dict[str, Any]]:
 
 def without_data(patch: Any) -> None:
     patch.setattr(catalogue, "identity", lambda dataset, files, settings: SOMETHING)
-    patch.setattr(planner, "remembered_digest", lambda file: SOMETHING)
+    patch.setattr(weights, "remembered_digest", lambda file: SOMETHING)
 
 
 @pytest.mark.parametrize("file", json.loads(RECORD.read_text("utf-8")))

@@ -210,9 +210,10 @@ def test_an_edited_line_changes_exactly_the_runs_that_use_it(copied, planned, fi
 
 def test_adopted_code_stands_for_what_it_replaced(tmp_path):
     (tmp_path / "workflow").mkdir()
-    (tmp_path / "workflow/adopted.csv").write_text("step,code,as,reason\ns,ccc,bbb,r\ns,bbb,aaa,r\n")
-    assert adopted("ccc", tmp_path) == "aaa"
-    assert adopted("ddd", tmp_path) == "ddd"
+    a, b, c, d = (letter * 64 for letter in "abcd")
+    (tmp_path / "workflow/adopted.csv").write_text(f"step,code,as,reason\ns,{c},{b},r\ns,{b},{a},r\n")
+    assert adopted(c, tmp_path) == a
+    assert adopted(d, tmp_path) == d
 
 
 def test_blocks_written_once_hash_as_the_whole_does():

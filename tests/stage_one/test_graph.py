@@ -15,7 +15,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 FAST = {"seed": 0, "precision": "float32"}
 
 
-def mixed(batch, generator):
+def mixed(batch, generator, shared=None):
     weight = torch.rand((), generator=generator).to(batch.images.device)
     other = torch.randperm(len(batch.labels), generator=generator).to(batch.images.device)
     images = weight * batch.images + (1 - weight) * batch.images[other]

@@ -1,5 +1,8 @@
 """A user's mistake: one clear line, exit code 2, nothing left behind."""
 
+import os
+import shutil
+
 import pytest
 
 from tests.tiny import TINY
@@ -88,3 +91,34 @@ def test_a_run_that_was_never_planned(fresh):
     code, out = fresh.status("longtail", "stage-one", "some-run-00000000")
     assert code == 2
     assert "some-run-00000000: not planned here; `longtail plan` lists the runs" in out
+
+
+@pytest.mark.parametrize("command", [("longtail", "plan"), ("snakemake", "-n")])
+def test_what_is_wrong_outside_the_settings_is_one_line_both_ways_in(fresh, command):
+    adopted = fresh.path / "workflow/adopted.csv"
+    good = adopted.read_bytes()
+    adopted.write_bytes(good + b"<<<<<<< HEAD\n")
+    try:
+        assert "workflow/adopted.csv:" in fails(fresh, TINY, *command)
+    finally:
+        adopted.write_bytes(good)
+    plan = fresh.path / ".longtail/plan"
+    shutil.rmtree(plan, ignore_errors=True)
+    plan.parent.mkdir(exist_ok=True)
+    plan.write_text("no folder")
+    try:
+        assert ": Not a directory" in fails(fresh, TINY, *command).splitlines()[-1]
+    finally:
+        plan.unlink()
+
+
+def test_random_bytes_in_the_memory_of_snakemake(fresh):
+    (fresh.path / "params.yaml").write_text(TINY)
+    fresh.run("snakemake", "-c1", "split_all")
+    records = list((fresh.path / ".snakemake/metadata").iterdir())
+    assert records
+    for record in records:
+        record.write_bytes(b"\xff\xfe" + os.urandom(200))
+    out = fresh.run("snakemake", "-n", "split_all")
+    assert f"cleared {len(records)} damaged records of Snakemake's own" in out
+    assert "\ntotal            1\n" in out  # the check of the layer, which always is: nothing is made again

@@ -9,26 +9,30 @@ os.environ.update(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.getenv('PA
 
 from longtail.data.catalogue import current
 from longtail.device import COMPUTING
-from longtail.errors import UserError
+from longtail.errors import UserError, foreseen
 from longtail.orchestration.batching import want
 from longtail.orchestration.gpu_requests import asked, check_gpus
 from longtail.orchestration.planner import plan
+from longtail.orchestration.snakemake_records import mend
 from longtail.orchestration.snapshot import settings
 from longtail.orchestration.stamp import stamp
 
 SETTINGS = config.get("params", "params.yaml")
 try:
-    PARAMS = settings(SETTINGS, workflow.is_main_process)
-    if workflow.is_main_process:
-        current(PARAMS.dataset, PARAMS.data, SETTINGS)
-    PLAN = plan(PARAMS, SETTINGS)
+    with foreseen():
+        PARAMS = settings(SETTINGS, workflow.is_main_process)
+        if workflow.is_main_process:
+            current(PARAMS.dataset, PARAMS.data, SETTINGS)
+        PLAN = plan(PARAMS, SETTINGS)
+        if workflow.is_main_process:
+            PLAN.write()
+            stamp(PLAN)
+            mend()
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
 
 if workflow.is_main_process:
-    PLAN.write()
-    stamp(PLAN)
     # What jobs compute with; without it each would start a second time to have it.
     os.environ.update({**COMPUTING, **os.environ})
 

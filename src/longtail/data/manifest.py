@@ -73,7 +73,7 @@ def read(dataset: str) -> list[Entry] | None:
             return [Entry(p, int(b), s, int(w), int(h), m, t, f) for p, b, s, w, h, m, t, f in rows]
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise UserError(
             f"{file}: is no manifest ({error}); {check_command(dataset)} writes it anew"
         ) from None

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from longtail.errors import UserError
 from longtail.settings.base import Settings
@@ -22,6 +22,8 @@ Positive = Annotated[float, Field(gt=0)]
 
 class Description(Settings):
     """model.json: the images a model takes, the classes it tells apart, and what its weights mean."""
+
+    model_config = ConfigDict(strict=False)  # of JSON, and of what torch calls a size
 
     format: Literal["longtail-model-1"] = "longtail-model-1"
     name: str  # of the run of stage two

@@ -13,14 +13,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from longtail.errors import UserError
 from longtail.orchestration.planner import plan
 from longtail.orchestration.run import Run, identity_of
-from longtail.runs.code_identity import ADOPTED
+from longtail.runs.code_identity import ADOPTED, COLUMNS
 from longtail.runs.steps import STEPS, settings_of_step
-from longtail.runs.store import stored
+from longtail.runs.store import record, stored
 from longtail.settings.base import Settings, Texts
 from longtail.settings.params import Params
 
@@ -155,8 +154,11 @@ def _finished_with_other_code(run: Run) -> str | None:
     for shelf in (stored(run.step, run.name).parent, Path(run.folder).parent):
         newest_first = sorted(shelf.glob(f"{label}*/run.json"), key=lambda file: -file.stat().st_mtime)
         for file in newest_first:
-            found: dict[str, Any] = json.loads(file.read_text("utf-8"))
-            code = str(found["code"]["digest"])
+            try:
+                found = record(file.parent)
+                code = str(found["code"]["digest"])
+            except (UserError, KeyError, TypeError):  # damaged: nothing stands for it
+                continue
             if identity_of(run.step, run.settings, run.inputs, code, Texts(hashed=True)) == found["identity"]:
                 return code
     return None
@@ -167,7 +169,7 @@ def _append(lines: Sequence[dict[str, str]]) -> None:
         return
     new = not ADOPTED.exists()
     with ADOPTED.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["step", "code", "as", "reason"], lineterminator="\n")
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerows(lines)

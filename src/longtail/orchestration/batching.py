@@ -68,7 +68,7 @@ def companions(step: str, run: str) -> Iterator[dict[str, Any]]:
     """
     try:
         wanted = list(json.loads(Path(os.environ[WANTED]).read_text("utf-8")).get(step, []))
-    except (KeyError, OSError, ValueError):
+    except (KeyError, OSError, ValueError, AttributeError, TypeError):  # nothing is lost but time
         return
     at = wanted.index(run) + 1 if run in wanted else 0
     for name in [*wanted[at:], *wanted[:at]]:

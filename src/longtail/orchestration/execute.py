@@ -18,7 +18,7 @@ from longtail.orchestration.gpu_memory import gpu_memory, in_a_line
 from longtail.runs import store
 from longtail.runs.lookup import acquired, built_on_others, find, input_records, locate, pictures_root
 from longtail.runs.record import recorded, same_code
-from longtail.runs.steps import module_of, settings_of_step
+from longtail.runs.steps import PUBLISHED, STEPS, module_of, settings_of_step
 from longtail.runs.store import read_plan
 
 if TYPE_CHECKING:
@@ -163,10 +163,12 @@ def begin(planned: dict[str, Any]) -> "Job":
 
     Raises:
         UserError: if an input is damaged or missing.
+        OSError: if the store cannot be written.
     """
     from longtail.runs.job import Job
 
     step, name = planned["step"], planned["run"]
+    store.ready(step, name)
     inputs = {at: locate(at, reference) for at, reference in planned["inputs"].items()}
     scratch = store.scratch(step, name)
     outputs = scratch / "outputs"
@@ -226,6 +228,8 @@ def check(layer: str, plan: str) -> None:
     """
     listing = read_plan("layers", plan)
     wrong = []
+    if layer not in STEPS:
+        raise UserError(f"{layer}: no layer; there are {', '.join((*STEPS, *PUBLISHED))}")
     planned = {Path(reference["folder"]): reference["identity"] for reference in listing[layer]}
     names = {Path(reference["folder"]): reference["run"] for reference in listing[layer]}
     shelves = {folder.parent for folder in planned} if layer != "acquire" else set()
@@ -240,5 +244,5 @@ def check(layer: str, plan: str) -> None:
         except UserError as error:
             wrong.append(str(error))
     if wrong:
-        raise UserError("\n".join(wrong))
+        raise UserError(*wrong)
     print(f"{layer}: {len(listing[layer])} verified", file=sys.stderr)

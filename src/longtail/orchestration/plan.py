@@ -17,11 +17,9 @@ from typing import Any
 from longtail.orchestration.published import Published
 from longtail.orchestration.run import Run, reference
 from longtail.runs.identity import digest
-from longtail.runs.steps import STEPS
+from longtail.runs.steps import PUBLISHED, STEPS
 from longtail.runs.store import PLANNED, write_json, write_text
 from longtail.settings.base import Texts
-
-PUBLISHED = ("tables", "figures", "models", "frame", "report")
 
 
 @dataclass
@@ -111,6 +109,6 @@ def _says_other(file: Path, data: dict[str, Any]) -> bool:
     try:
         found = json.loads(file.read_bytes())
         found.pop("asked", None)
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return True
     return bool(found != json.loads(json.dumps(data)))

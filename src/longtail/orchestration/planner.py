@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from longtail.data import catalogue
-from longtail.errors import UserError
+from longtail.errors import UserError, shown
 from longtail.orchestration.plan import Plan
 from longtail.orchestration.planned_frame import plan_frame
 from longtail.orchestration.planned_outputs import (
@@ -20,8 +20,8 @@ from longtail.orchestration.planned_outputs import (
 from longtail.orchestration.published import PlannedCell
 from longtail.orchestration.run import Run, identity_of
 from longtail.orchestration.sweeps import expanded
+from longtail.orchestration.weights import with_weights
 from longtail.runs.code_identity import adopted, code_digest
-from longtail.runs.digest_cache import remembered_digest
 from longtail.runs.steps import MODULES, STEPS
 from longtail.settings.acquire import AcquireSettings
 from longtail.settings.base import Settings, Texts
@@ -33,9 +33,10 @@ from longtail.settings.methods import module_name
 from longtail.settings.params import Params
 from longtail.settings.recipe import Recipe, StageOneSettings
 from longtail.settings.split import Imbalance, SplitSettings
-from longtail.settings.weight_file import WeightFile
 
 RAW = "data/raw"
+LONGEST = 200  # characters of a run's name: those of files that are named after it are 255 at most
+MOST = 200_000  # runs of stage two
 
 
 # what runs on picture files are computed by too
@@ -60,38 +61,6 @@ class Planner:
         self.codes: dict[tuple[str, ...], str] = {}
         # by the recipe's place in memory, with the recipe, which keeps the place taken
         self.recipes: dict[int, tuple[Recipe, list[PlannedPhase]]] = {}
-
-    def with_weights(self, params: Params) -> Params:
-        """The settings, with the digest of every file of weights that the runs of a table begin with.
-
-        Raises:
-            UserError: if one is not there, or not what the settings say of it.
-        """
-        shown = {method for table in params.tables.values() for method in table.methods}
-        found = {
-            name: self._with_weights(f"stage_one.{name}.network.pretrained", params.stage_one[name])
-            for name in {params.methods[method].stage_one for method in shown}
-        }
-        if all(recipe is params.stage_one[name] for name, recipe in found.items()):
-            return params
-        recipes = {name: found.get(name, recipe) for name, recipe in params.stage_one.items()}
-        return params.model_copy(update={"stage_one": recipes})
-
-    def _with_weights(self, key: str, recipe: Recipe) -> Recipe:
-        options = recipe.network.options
-        source = getattr(options, "pretrained", None)
-        if not isinstance(source, WeightFile):
-            return recipe
-        file = Path(source.file).expanduser()
-        try:
-            digest = remembered_digest(file)
-        except OSError as error:
-            raise UserError(f"{key}: {file}: {error.strerror}; it should name a file of weights") from None
-        if source.sha256 not in (None, digest):
-            raise UserError(f"{key}: {file}: has SHA-256 {digest}, and sha256 there says {source.sha256}")
-        known = options.model_copy(update={"pretrained": source.model_copy(update={"sha256": digest})})
-        network = recipe.network.model_copy(update={"options": known})
-        return recipe.model_copy(update={"network": network})
 
     def phases(self, recipe: Recipe) -> list[PlannedPhase]:
         """The phases of a recipe, made once, though they stand in many runs."""
@@ -144,6 +113,11 @@ class Planner:
         )
 
     def _keep(self, run: Run) -> Run:
+        if len(run.name) > LONGEST:
+            raise UserError(
+                f"the run {shown(run.name)} would have a name of {len(run.name):,} characters; {LONGEST} are "
+                "the most of a folder's: give its entries, or the values of its sweep, shorter names"
+            )
         named = getattr(self.plan, run.step)
         if run.name in named:
             raise UserError(f"two different runs would be named {run.name}: rename one of their entries")
@@ -203,7 +177,11 @@ def _pictures(params: Params) -> Pictures | None:
 
 def _publish(planner: Planner, params: Params, raw: Run) -> tuple[Params, list[PlannedCell]]:
     """The tables and figures of settings, and the runs that they need; the settings, and these cells."""
-    params = planner.with_weights(params)
+    params = with_weights(params)
+    counted = len(params.imbalance.profiles()) * len(params.subset_seed) * len(params.seeds)
+    if (number := counted * len(params.methods)) > MOST:
+        what = f"imbalances, seeds and methods make {number:,} runs of stage two"
+        raise UserError(f"{planner.plan.source}: {what}; {MOST:,} are the most")
     known: dict[tuple[Any, ...], Run] = {}
     cells = {method: list(_cells(planner, params, raw, method, known)) for method in params.methods}
     context = {

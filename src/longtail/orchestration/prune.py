@@ -14,13 +14,13 @@ from longtail.orchestration.planner import plan
 from longtail.runs.steps import STEPS
 from longtail.runs.store import home
 from longtail.settings.params import Params
-from longtail.settings.reading import parse
+from longtail.settings.reading import parse, read_text
 
 
 def _is_settings(file: Path) -> bool:
     """Whether a file beside params.yaml is one of settings, as `longtail init` writes; dvc.yaml is none."""
     try:
-        data = parse(file.read_text("utf-8"))
+        data = parse(read_text(file))
     except (OSError, ValueError):
         return False
     return isinstance(data, dict) and ("dataset" in data or "like" in data)

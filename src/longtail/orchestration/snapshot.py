@@ -4,15 +4,15 @@ Such a job reads the Snakefile again, maybe hours after it was submitted. With t
 finds itself in the plan, whatever was edited since; it would not, had it read the file again.
 """
 
+import json
 import os
 from pathlib import Path
 
-import yaml
-
+from longtail.errors import UserError
 from longtail.runs.identity import digest
-from longtail.runs.store import PLANNED
+from longtail.runs.store import PLANNED, write_text
 from longtail.settings.params import Params
-from longtail.settings.reading import parse, read_file
+from longtail.settings.reading import read_file
 
 FROZEN = "LONGTAIL_SETTINGS"  # names the copy in the environment of jobs
 
@@ -30,17 +30,25 @@ def settings(source: str, main: bool) -> Params:
     """
     if not main:
         try:
-            return Params.read(parse(Path(os.environ[FROZEN]).read_text("utf-8")), source)
+            copy = Path(os.environ[FROZEN])
+            text = copy.read_text("utf-8")
         except (KeyError, OSError):
             return Params.load(source)
+        except ValueError:
+            text = ""
+        if _name(text) != copy.name:
+            raise UserError(f"{copy}: is damaged; type the command again, which writes it anew")
+        return Params.read(json.loads(text), source)
     data = read_file(Path(source))
     params = Params.read(data, source)
-    text = yaml.safe_dump(data, sort_keys=False)
-    copy = PLANNED / "settings" / f"{digest(text)[:16]}.yaml"
-    if not copy.exists():
+    text = json.dumps(data, indent=1)  # not YAML, in which 1e3 is a text or a number, as the reader sees it
+    copy = PLANNED / "settings" / _name(text)
+    if not copy.is_file() or copy.read_bytes() != text.encode():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        temporary = copy.with_name(f".{copy.name}.{os.getpid()}")
-        temporary.write_text(text, "utf-8")
-        temporary.replace(copy)
+        write_text(copy, text)
     os.environ[FROZEN] = str(copy.resolve())
     return params
+
+
+def _name(text: str) -> str:
+    return f"{digest(text)[:16]}.json"

@@ -10,20 +10,24 @@ another sweep, is the same run.
 import json
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from itertools import product
+from math import prod
 from typing import Any
 
 from pydantic import ValidationError
 
-from longtail.errors import UserError
+from longtail.errors import UserError, shown
 from longtail.settings.classifier import Classifier
-from longtail.settings.messages import error_lines
+from longtail.settings.messages import error_lines, joined
 from longtail.settings.method_blocks import Method
 from longtail.settings.methods import settings_of
 from longtail.settings.params import Params
 from longtail.settings.published import MethodRow, Row, Sweep, Table
 from longtail.settings.recipe import Recipe
 
+MOST = 1000  # points of a grid
+LONGEST = 200  # characters of a label
 FIGURE_KEYS = 2  # a line, or a heat map
 
 
@@ -42,6 +46,8 @@ def expanded(params: Params) -> Iterator[Params]:
 def _expanded(params: Params, name: str, sweep: Sweep) -> Params:
     row = params.methods[sweep.method]
     words = _words(list(sweep.grid))
+    if (number := prod(len(values) for values in sweep.grid.values())) > MOST:
+        raise UserError(f"sweeps.{name}.grid: has {number:,} points; {MOST:,} are the most")
     recipes: dict[str, Recipe] = {}
     classifiers: dict[str, Classifier] = {}
     methods: dict[str, MethodRow] = {}
@@ -51,6 +57,8 @@ def _expanded(params: Params, name: str, sweep: Sweep) -> Params:
         label = ", ".join(f"{words[key]} = {_said(value)}" for key, value in point.items())
         if label in methods:
             raise UserError(f"sweeps.{name}.grid: gives {label} twice")
+        if len(label) > LONGEST or not label.isprintable():
+            raise UserError(f"sweeps.{name}.grid: {shown(label)} is no label of a row; give shorter values")
         entries = {}
         for kind in ("stage_one", "stage_two"):
             own = {key: value for key, value in point.items() if key.startswith(f"{kind}.")}
@@ -66,8 +74,8 @@ def _expanded(params: Params, name: str, sweep: Sweep) -> Params:
     ratios = None if params.imbalance.ratios is None else [_ratio(params, name, sweep)]
     caption = sweep.caption or f"{sweep.method} over {' and '.join(sweep.grid)}"
     table = Table(caption=caption, ratios=ratios, rows=rows)
-    shown = {"table": f"sweeps/{name}", "sweep": sweep.method, "keys": list(words.values()), "points": points}
-    figure = Method(name="sweep", options=settings_of("figures", "sweep").model_validate(shown))
+    drawn = {"table": f"sweeps/{name}", "sweep": sweep.method, "keys": list(words.values()), "points": points}
+    figure = Method(name="sweep", options=settings_of("figures", "sweep").model_validate(drawn))
     return params.model_copy(
         update={
             "stage_one": recipes,
@@ -76,6 +84,7 @@ def _expanded(params: Params, name: str, sweep: Sweep) -> Params:
             "tables": {f"sweeps/{name}": table},
             "figures": {f"sweep_{name}": figure} if len(sweep.grid) <= FIGURE_KEYS else {},
             "sweeps": {},
+            "models": {},
         }
     )
 
@@ -95,7 +104,7 @@ def _recipe(recipe: Recipe, point: dict[str, Any], where: str) -> Recipe:
     try:
         swept = Recipe.model_validate(block)
     except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(error_lines(error, ('stage_one',)))}") from None
+        raise UserError(f"{where}: {joined(error_lines(error, ('stage_one',)))}") from None
     if wrong := swept.out_of_scope():
         raise UserError(f"{where}: stage_one: {wrong}")
     return swept
@@ -109,7 +118,7 @@ def _classifier(classifier: Classifier, point: dict[str, Any], where: str) -> Cl
     try:
         return Classifier.model_validate({**own, "method": block})
     except ValidationError as error:
-        raise UserError(f"{where}: {'; '.join(error_lines(error, ('stage_two',)))}") from None
+        raise UserError(f"{where}: {joined(error_lines(error, ('stage_two',)))}") from None
 
 
 def _changed(block: dict[str, Any], kind: str, point: dict[str, Any], where: str) -> dict[str, Any]:
@@ -126,7 +135,7 @@ def _changed(block: dict[str, Any], kind: str, point: dict[str, Any], where: str
                 known = ", ".join(keys) or "no keys"
                 raise UserError(f"{where}.{key}: there is no {part!r} in {above}, which has {known}")
             if place == len(path) - 1:
-                inner[keys[part]] = value
+                inner[keys[part]] = deepcopy(value)
             inner = inner[keys[part]]
     return block
 

@@ -58,7 +58,7 @@ def _of_folder(root: Path) -> Start:
     found = layout(file_changes.picture_files(root, passed=passed))
     given = {"train": found.train, "validation": found.validation, "test": found.test}
     parts = {part: folder for part, folder in given.items() if folder is not None}
-    data = FolderData(root=str(root), classes=found.classes, broken="skip", **parts)
+    data = FolderData.model_validate({"root": str(root), "classes": found.classes, "broken": "skip", **parts})
     without = {one_line(folder): what for folder, what in found.left_out.items()}
     for folder in passed:  # those in a part are among the findings
         if not any(part == "." or folder.startswith(f"{part}/") for part in parts.values()):

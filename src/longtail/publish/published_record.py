@@ -66,7 +66,7 @@ def read_record(record: str) -> dict[str, Any]:
     """The record beside published files; empty where there is none that can be read."""
     try:
         found = json.loads(Path(record).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -80,5 +80,5 @@ def check(layer: str, plan: str) -> None:
     items = read_plan("layers", plan)[layer]
     wrong = [item["outputs"][0] for item in items if not is_current(**item)]
     if wrong:
-        raise UserError("\n".join(f"{name}: is not the plan's; type the command again" for name in wrong))
+        raise UserError(*(f"{name}: is not the plan's; type the command again" for name in wrong))
     print(f"{layer}: {len(items)} verified", file=sys.stderr)

@@ -11,12 +11,13 @@ classes are left out: their values are hashed as settings. So is what stands und
 
 import ast
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from longtail.errors import UserError
+from longtail.errors import UserError, shown
 from longtail.runs.identity import PACKAGE, digest, file_digest
 
 # Whether what is imported from a room can change a result; the modules of the root are rooms of their own.
@@ -41,6 +42,8 @@ COUNTS = {
     "__main__": False,
 }
 ADOPTED = Path("workflow/adopted.csv")
+COLUMNS = ["step", "code", "as", "reason"]  # of it
+DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Bound(NamedTuple):
@@ -205,8 +208,25 @@ def adopted(code: str, root: Path) -> str:
 
 
 def _adopted(file: Path) -> dict[str, str]:
+    """The lines of workflow/adopted.csv: new digest by old.
+
+    Raises:
+        UserError: if one is no such line; with it left out, runs would be computed again.
+    """
+    way_out = f"mend the line, or `git checkout {file}`"
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            return {line["code"]: line["as"] for line in csv.DictReader(lines)}
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.reader(lines)
+            found = {}
+            for row in reader:
+                if row == COLUMNS or not row:
+                    continue
+                if len(row) != len(COLUMNS) or not (DIGEST.fullmatch(row[1]) and DIGEST.fullmatch(row[2])):
+                    where = f"{file}:{reader.line_num}: {shown(','.join(row))}"
+                    raise UserError(f"{where} is not `{','.join(COLUMNS)}` (an open merge?); {way_out}")
+                found[row[1]] = row[2]
+            return found
     except FileNotFoundError:
         return {}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file}: is no CSV in UTF-8 ({error}); {way_out}") from None

@@ -1,6 +1,7 @@
 """SHA-256 of large files, remembered: a file is read again only where its size or its times have moved."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from longtail.runs.identity import file_digest
@@ -24,7 +25,8 @@ def remembered_digest(file: Path) -> str:
         case [size, modified, changed, str(digest)] if [size, modified, changed] == state:
             return digest
     digest = file_digest(file)
-    write_json(memory, {**known, key: [*state, digest]})
+    with suppress(OSError):  # what cannot be remembered is read again
+        write_json(memory, {**known, key: [*state, digest]})
     return digest
 
 

@@ -20,8 +20,14 @@ from filelock import FileLock, Timeout
 
 from longtail.errors import UserError
 from longtail.runs.identity import digest, file_digest
+from longtail.runs.steps import PUBLISHED, STEPS
 
 PLANNED = Path(".longtail/plan")  # what commands are told, of this work tree
+TOLD = {  # keys that a file of the plan has, by its kind
+    "runs": {"step", "run", "identity", "settings", "inputs", "code", "modules", "folder"},
+    "layers": {*STEPS, *PUBLISHED},
+    **{kind: {"kind", "name", "identity", "settings", "code", "modules", "outputs"} for kind in PUBLISHED},
+}
 
 
 @cache
@@ -81,9 +87,16 @@ def read_plan(kind: str, name: str) -> dict[str, Any]:
     """
     file = PLANNED / kind / f"{name}.json"
     try:
-        return dict(json.loads(file.read_text("utf-8")))
+        found = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{name}: not planned here; `longtail plan` lists the runs and plans them") from None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not TOLD.get(kind, TOLD["runs"]) <= found.keys():
+        raise UserError(
+            f"{file}: is damaged; what has planned it (`longtail plan`, `snakemake`) writes it anew"
+        )
+    return found
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -99,7 +112,7 @@ def record(folder: Path) -> dict[str, Any]:
             raise TypeError
     except FileNotFoundError:
         raise UserError(f"{file}: is missing; {_way_out(file)}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{file}: is not a record of a run; {_way_out(file)}") from None
     return dict(found)
 
@@ -181,11 +194,28 @@ def keep(finished: Path, step: str, run: str) -> Path:
     for file in finished.rglob("*"):
         if file.is_file():
             file.chmod(0o444)  # its links share the bytes: an editor should ask before it changes them
-    if target.exists():
+    if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
+    elif target.is_symlink() or target.exists():  # not ours: no run is a file
+        aside = target.with_name(f".damaged-{target.name}")
+        target.replace(aside)
+        print(f"{target}: is no folder of a run; set aside as {aside}", file=sys.stderr, flush=True)
     _keep_digest(finished / "run.json", step, run)
     finished.rename(target)
     return target
+
+
+def ready(step: str, run: str) -> None:
+    """Make sure that a run can be kept before hours are spent on it.
+
+    Raises:
+        OSError: if the store cannot be written.
+    """
+    target = stored(step, run)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    probe = target.with_name(f".{target.name[:100]}.{os.getpid()}")
+    probe.mkdir(exist_ok=True)
+    probe.rmdir()
 
 
 def link(source: Path, target: Path) -> None:
@@ -202,6 +232,9 @@ def link(source: Path, target: Path) -> None:
 
 def link_file(source: Path, target: Path) -> None:
     """Put a hard link in place of whatever is there; a copy where the file system has no links."""
+    with suppress(OSError):
+        if os.path.samefile(source, target):
+            return
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)  # of a killed process that had the same number
     try:
@@ -210,8 +243,7 @@ def link_file(source: Path, target: Path) -> None:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
             raise
         shutil.copyfile(source, temporary)
-    temporary.replace(target)  # a no-op, and the name stays, where both are the same file already
-    temporary.unlink(missing_ok=True)
+    temporary.replace(target)
 
 
 def write_json(path: Path, data: Any, indent: int | None = 1) -> None:
@@ -223,6 +255,11 @@ def write_json(path: Path, data: Any, indent: int | None = 1) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file into a folder that is there, under a temporary name, and rename it."""
     temporary = f"{path.parent}/.{path.name}.{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from longtail.settings.base import Neutral, Settings
 
-Range = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+Positive = Annotated[float, Field(gt=0)]
+Range = Annotated[tuple[Positive, Positive], Field(strict=False)]  # a list of two
 
 
 class ResizedCrop(Settings):
@@ -40,20 +41,20 @@ class Jitter(Settings):
 class RandAugment(Settings):
     """Operations of one magnitude, chosen at random (Cubuk et al. 2020), as torchvision's RandAugment."""
 
-    operations: int = Field(2, ge=1)
+    operations: int = Field(2, ge=1, le=100)
     magnitude: int = Field(9, ge=0, le=30)
 
 
 class Augmentation(Settings):
     """Batched augmentation of uint8 images, in the order of these keys, after `resized_crop`."""
 
-    crop: int = Field(4, ge=0)  # padding in pixels; 0: no crop
+    crop: int = Field(4, ge=0, le=4096)  # padding in pixels; 0: no crop
     flip: bool = True
     jitter: Annotated[Jitter | None, Neutral(None)] = None
     randaugment: Annotated[RandAugment | None, Neutral(None)] = None
     autoaugment: Literal["none", "cifar10"] = "cifar10"
     fill: int = Field(128, ge=0, le=255)  # AutoAugment's fill
-    cutout: int = Field(16, ge=0)  # side of the hole in pixels; 0: none
+    cutout: int = Field(16, ge=0, le=4096)  # side of the hole in pixels; 0: none
     resized_crop: Annotated[ResizedCrop | None, Neutral(None)] = None  # of picture files, in place of crop
 
     @model_validator(mode="after")

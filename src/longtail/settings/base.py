@@ -22,9 +22,12 @@ class Neutral:
 
 
 class Settings(BaseModel):
-    """A block of settings: typed, complete (every default filled in), immutable; unknown keys are errors."""
+    """A block of settings: typed, complete (every default filled in), immutable; unknown keys are errors.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    Types are strict: "4" is no number, true is no 1. A whole number may stand where a fraction may.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     @final
     def resolved(self, hashed: bool = False) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from longtail.settings.base import Neutral, Settings
+from longtail.settings.names import Place
 
 # Of ImageNet's training images, by which every network of torchvision and timm was trained.
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -18,7 +19,7 @@ class Pictures(Settings):
     size: int = Field(224, ge=8, le=4096)  # side of the square in pixels
     center: float = Field(0.875, gt=0, le=1)  # share of the shorter side that is seen in evaluation
     channels: Literal[1, 3] = 3
-    mean: list[float] = Field(IMAGENET_MEAN)  # per channel, of pixels / 255
+    mean: list[float] = Field(IMAGENET_MEAN, max_length=3)  # per channel, of pixels / 255
     std: list[Annotated[float, Field(gt=0)]] = Field(IMAGENET_STD)
 
     @model_validator(mode="after")
@@ -31,7 +32,8 @@ class Pictures(Settings):
 class HeldOut(Settings):
     """Test images of a dataset that has none of its own: some of every class, chosen by a seed."""
 
-    per_class: int | None = Field(None, ge=1)  # the same number of every class, so that all count alike
+    # the same number of every class, so that all count alike
+    per_class: int | None = Field(None, ge=1, le=1_000_000_000)
     share: Share | None = None  # or a share of every class
     seed: int = Field(0, ge=0, lt=2**32)
     # whether a class that has no more pictures than would be held out is trained on all the same, untested
@@ -48,18 +50,20 @@ class PublishedData(Settings):
     """A dataset of small images that the project knows: where its official files lie."""
 
     kind: Literal["published"] = "published"
-    root: str | None = None  # a folder that holds them, e.g. cifar-100-python; null: data/raw
+    root: Place | None = None  # a folder that holds them, e.g. cifar-100-python; null: data/raw
     download: bool = True
 
 
 class FileData(Settings):
     """What datasets of picture files have in common."""
 
-    root: str  # the folder that holds the pictures; no path leaves it
+    root: Place  # the folder that holds the pictures; no path leaves it
     images: Pictures = Pictures()
     held_out: HeldOut | None = None  # test images, where the dataset names none
     broken: Literal["stop", "skip"] = "stop"  # files that cannot be read
-    smallest: int = Field(1, ge=1)  # a picture with a shorter side below this counts as broken; in pixels
+    smallest: int = Field(
+        1, ge=1, le=1_000_000
+    )  # a picture with a shorter side below this counts as broken; in pixels
 
 
 class FolderData(FileData):
@@ -69,26 +73,26 @@ class FolderData(FileData):
     # top: all that lies below a folder of the first level is of its class; leaf: every folder that holds
     # pictures is a class, by its path
     classes: Literal["top", "leaf"] = "top"
-    train: str = "."  # folder of the class folders, below root
-    validation: str | None = None  # the same, where the dataset has validation images of its own
-    test: str | None = None
+    train: Place = "."  # folder of the class folders, below root
+    validation: Place | None = None  # the same, where the dataset has validation images of its own
+    test: Place | None = None
 
 
 class ListData(FileData):
     """Published lists, `path label` a line, as of ImageNet-LT, Places-LT and iNaturalist 2018."""
 
     kind: Literal["list"] = "list"
-    train: str  # a list; its paths are below root
-    validation: str | None = None
-    test: str | None = None
-    names: str | None = None  # class names, one a line in label order; null: the labels
+    train: Place  # a list; its paths are below root
+    validation: Place | None = None
+    test: Place | None = None
+    names: Place | None = None  # class names, one a line in label order; null: the labels
 
 
 class CsvData(FileData):
     """A table with a header and the columns path, label and, if you like, part (train, validation, test)."""
 
     kind: Literal["csv"] = "csv"
-    file: str
+    file: Place
 
 
 Files = Annotated[FolderData | ListData | CsvData, Field(discriminator="kind")]

@@ -4,7 +4,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from longtail.errors import shown
 from longtail.settings.shorthand import MisplacedError
+
+MOST = 10  # errors that are said at once
+
+
+def joined(lines: list[str]) -> str:
+    """Several errors as one line."""
+    more = [f"and {len(lines) - MOST} more"] if len(lines) > MOST else []
+    return "; ".join([*lines[:MOST], *more])
 
 
 def error_lines(error: ValidationError, prefix: tuple[Any, ...] = ()) -> list[str]:
@@ -49,11 +58,11 @@ def _message(item: Any) -> str:
         case "value_error":
             return str(context["error"])
         case "greater_than_equal":
-            return f"{value!r} is below {context['ge']:g}{hint}"
+            return f"{shown(value)} is below {context['ge']:g}{hint}"
         case "greater_than":
-            return f"{value!r} must be above {context['gt']:g}{hint}"
+            return f"{shown(value)} must be above {context['gt']:g}{hint}"
         case "less_than" | "less_than_equal":
-            return f"{value!r} is too large, {item['msg'].removeprefix('Input should be ')}{hint}"
+            return f"{shown(value)} is too large, {item['msg'].removeprefix('Input should be ')}{hint}"
         case _:
-            shown = repr(value) if len(repr(value)) < 60 else type(value).__name__
-            return f"{shown}: {item['msg'].replace('Input should be', 'should be')}{hint}"
+            known = shown(value) if isinstance(value, str) or len(repr(value)) < 60 else type(value).__name__
+            return f"{known}: {item['msg'].replace('Input should be', 'should be')}{hint}"

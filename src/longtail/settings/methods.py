@@ -15,8 +15,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from longtail.errors import shown
 from longtail.runs.identity import PACKAGE
 from longtail.settings.base import Settings
+from longtail.settings.names import LONGEST_NAME
 
 ROOMS = {  # of each kind of method, by the name that settings and errors have for it
     **{
@@ -69,8 +71,13 @@ def settings_of(kind: str, name: str) -> type[Settings]:
         ValueError: if there is no such method; the message lists those that exist.
     """
     file = method_file(kind, name)
-    if not (name.isidentifier() and file.is_file() and _is_method(file, file.stat().st_mtime_ns)):
-        raise ValueError(f"there is no {name!r}; there are {', '.join(method_names(kind))}")
+    if not (
+        name.isidentifier()
+        and len(name) <= LONGEST_NAME
+        and file.is_file()
+        and _is_method(file, file.stat().st_mtime_ns)
+    ):
+        raise ValueError(f"there is no {shown(name)}; there are {', '.join(method_names(kind))}")
     return _light_part(file, file.stat().st_mtime_ns)
 
 

@@ -1,19 +1,42 @@
-"""Names of entries."""
+"""Names of entries, texts of one line, and places of files."""
 
 import re
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+from longtail.errors import shown
+
+LONGEST_NAME = 80  # characters; several of them make the name of a run, which is that of a folder
+NAME = re.compile(rf"[a-z0-9][a-z0-9_.-]{{,{LONGEST_NAME - 1}}}")
 
 
-def _entry_name(value: str) -> str:
-    if not NAME.fullmatch(value):
+def _entry_name(value: Any) -> Any:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
         raise ValueError(
-            "a name is made of small letters, digits, '_', '.', '-' and begins with a letter or digit"
+            f"{shown(value)}: a name is made of small letters, digits, '_', '.', '-', begins with a letter "
+            f"or digit and has {LONGEST_NAME} characters at most"
         )
     return value
 
 
+def _of_one_line(value: str) -> str:
+    if len(value.splitlines()) > 1:
+        raise ValueError(f"{shown(value)} has several lines; it should be one")
+    return value
+
+
+def _place(value: str) -> str:
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{shown(value)}: there is no such user on this machine, whose home ~ means"
+        ) from None
+    return value
+
+
 EntryName = Annotated[str, BeforeValidator(_entry_name)]
+Line = Annotated[str, Field(max_length=200), AfterValidator(_of_one_line)]  # a label, the name of a method
+Place = Annotated[str, Field(max_length=4000), AfterValidator(_place)]  # the path of a file or folder

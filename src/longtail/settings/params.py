@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from longtail.errors import UserError
+from longtail.errors import UserError, shown
 from longtail.settings.base import Settings
 from longtail.settings.classifier import Classifier, Features
 from longtail.settings.data import Data, PublishedData
 from longtail.settings.datasets import DATASETS
-from longtail.settings.messages import error_lines
+from longtail.settings.messages import error_lines, joined
 from longtail.settings.method_blocks import Figure
-from longtail.settings.names import NAME, EntryName
+from longtail.settings.names import NAME, EntryName, Line
 from longtail.settings.published import Groups, MethodRow, Model, Sweep, Table
 from longtail.settings.reading import read_file
 from longtail.settings.recipe import Recipe, Training
@@ -28,7 +28,7 @@ def _source(value: Any) -> Any:
     return {"source": value} if isinstance(value, str) else value
 
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=1000)]
 
 
 def _listed(value: Any) -> Any:
@@ -54,7 +54,7 @@ class Params(Settings):
     stage_one: dict[EntryName, Recipe]
     features: Features = Features()
     stage_two: dict[EntryName, Classifier]
-    methods: dict[str, MethodRow] = Field({})  # with those that rows of tables name by recipe and classifier
+    methods: dict[Line, MethodRow] = Field({})  # with those that rows of tables name by recipe and classifier
     tables: dict[EntryName, Table] = Field({})
     # results: tables of a settings file other than params.yaml stand beside those of params.yaml
     tables_in: Literal["results"] | None = None
@@ -87,10 +87,10 @@ class Params(Settings):
                 there = (
                     f"there are {', '.join(DATASETS)}; data.kind: folder, list or csv is for your own files"
                 )
-                raise MisplacedError("dataset", f"{self.dataset!r} is unknown; {there}")
+                raise MisplacedError("dataset", f"{shown(self.dataset)} is unknown; {there}")
         elif self.dataset in DATASETS or not NAME.fullmatch(self.dataset):
-            allowed = "small letters, digits, '_', '.', '-', and no name of a published dataset"
-            raise MisplacedError("dataset", f"{self.dataset!r} names files of your own; {allowed}")
+            allowed = "small letters, digits, '_', '.', '-', 80 at most, and no name of a published dataset"
+            raise MisplacedError("dataset", f"{shown(self.dataset)} names files of your own; {allowed}")
         for key, seeds in (("seeds", self.seeds), ("subset_seed", self.subset_seed)):
             if len(set(seeds)) != len(seeds):
                 raise MisplacedError(key, f"{seeds} names a seed twice")
@@ -101,7 +101,8 @@ class Params(Settings):
             for kind, entries in (("stage_one", self.stage_one), ("stage_two", self.stage_two)):
                 if (entry := getattr(method, kind)) not in entries:
                     raise MisplacedError(
-                        f"methods.{name}.{kind}", f"{entry!r} is not an entry of {kind}: {', '.join(entries)}"
+                        f"methods.{name}.{kind}",
+                        f"{shown(entry)} is not an entry of {kind}: {', '.join(entries)}",
                     )
         for name, table in self.tables.items():
             for index, row in enumerate(table.rows):
@@ -109,7 +110,7 @@ class Params(Settings):
                     if wanted is not None and wanted not in self.methods:
                         raise MisplacedError(
                             f"tables.{name}.rows[{index}].{key}",
-                            f"{wanted!r} is not an entry of methods: {', '.join(self.methods)}",
+                            f"{shown(wanted)} is not an entry of methods: {', '.join(self.methods)}",
                         )
             known = self.imbalance.ratios or []
             if unknown := [ratio for ratio in table.ratios or [] if ratio not in known]:
@@ -121,17 +122,19 @@ class Params(Settings):
             if sweep.method not in self.methods:
                 raise MisplacedError(
                     f"sweeps.{name}.method",
-                    f"{sweep.method!r} is not an entry of methods: {', '.join(self.methods)}",
+                    f"{shown(sweep.method)} is not an entry of methods: {', '.join(self.methods)}",
                 )
         for name, model in self.models.items():
             if model.table is not None and model.table not in self.tables:
                 allowed = ", ".join(self.tables)
-                raise MisplacedError(f"models.{name}.table", f"{model.table!r} is not one of {allowed}")
+                raise MisplacedError(f"models.{name}.table", f"{shown(model.table)} is not one of {allowed}")
             if model.method is not None and model.method not in self.methods:
                 allowed = ", ".join(self.methods)
-                raise MisplacedError(f"models.{name}.method", f"{model.method!r} is not one of {allowed}")
+                raise MisplacedError(
+                    f"models.{name}.method", f"{shown(model.method)} is not one of {allowed}"
+                )
             if model.method is not None and not any(model.method in t.methods for t in self.tables.values()):
-                raise MisplacedError(f"models.{name}.method", f"{model.method!r} stands in no table")
+                raise MisplacedError(f"models.{name}.method", f"{shown(model.method)} stands in no table")
             if model.table is not None and self.validation.source == "test":
                 raise MisplacedError(
                     f"models.{name}.table",
@@ -141,7 +144,7 @@ class Params(Settings):
             table_name = getattr(figure.options, "table", None)
             if table_name is not None and table_name not in self.tables:
                 raise MisplacedError(
-                    f"figures.{name}.table", f"{table_name!r} is not one of {', '.join(self.tables)}"
+                    f"figures.{name}.table", f"{shown(table_name)} is not one of {', '.join(self.tables)}"
                 )
         return self
 
@@ -166,7 +169,7 @@ class Params(Settings):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise UserError(f"{source}: {'; '.join(error_lines(error))}") from None
+            raise UserError(f"{source}: {joined(error_lines(error))}") from None
 
 
 def _classifier(name: str, entry: Any) -> Any:

@@ -13,7 +13,7 @@ from longtail.settings.schedules import LearningRate, Length
 class Bank(Settings):
     """Exemplars of the classes that a phase leaves out (Asynchronous modelling); their number is ours."""
 
-    per_class: int = Field(20, ge=1)  # iCaRL: 2,000 in all, 20 a class of CIFAR-100
+    per_class: int = Field(20, ge=1, le=1_000_000)  # iCaRL: 2,000 in all, 20 a class of CIFAR-100
     choice: Exemplars = Field({"name": "herding"}, validate_default=True)
 
 

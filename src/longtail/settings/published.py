@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from longtail.groups import FEW_BELOW, MANY_ABOVE
 from longtail.settings.base import Settings
+from longtail.settings.names import Line
 
 
 class MethodRow(Settings):
@@ -19,8 +20,8 @@ class MethodRow(Settings):
 class Groups(Settings):
     """Many, medium and few-shot classes by their number of training images."""
 
-    many_above: int = Field(MANY_ABOVE, ge=0)
-    few_below: int = Field(FEW_BELOW, ge=0)
+    many_above: int = Field(MANY_ABOVE, ge=0, le=1_000_000_000)
+    few_below: int = Field(FEW_BELOW, ge=0, le=1_000_000_001)
 
     @model_validator(mode="after")
     def _in_order(self) -> "Groups":
@@ -29,8 +30,12 @@ class Groups(Settings):
         return self
 
 
-def _swept_key(value: str) -> str:
-    if not re.fullmatch(r"stage_(one|two)(\.[a-z0-9_-]+)+", value):
+def _swept_key(value: Any) -> Any:
+    if (
+        not isinstance(value, str)
+        or len(value) > 200
+        or not re.fullmatch(r"stage_(one|two)(\.[a-z0-9_-]+)+", value)
+    ):
         raise ValueError("a key of a grid begins with stage_one. or stage_two., e.g. stage_one.loss.gamma.b")
     return value
 
@@ -41,8 +46,8 @@ SweptKey = Annotated[str, BeforeValidator(_swept_key)]
 class Row(Settings):
     """A row of a table: a method of ours, a printed row, or both."""
 
-    section: str
-    label: str
+    section: Line
+    label: Line
     method: str | None = None
     linear: str | None = None  # the method whose accuracy is the column `linear`
     printed: bool = True  # whether the printed row of this label stands beside it
@@ -64,7 +69,7 @@ class Table(Settings):
     # label of the row to which the others' differences are given, in each section its own if it has one
     against: str | None = None
     notes: list[str] = Field([])  # what else stands under the table
-    rows: list[Row] = Field(min_length=1)
+    rows: list[Row] = Field(min_length=1, max_length=1000)
 
     @model_validator(mode="after")
     def _linear_has_a_column(self) -> "Table":

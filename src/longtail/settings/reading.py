@@ -1,5 +1,6 @@
 """Settings files as data: YAML 1.2, and `like: FILE`."""
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -7,26 +8,31 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from longtail.errors import UserError
+from longtail.errors import UserError, one_line, shown
+from longtail.settings.plain_data import check_plain
 from longtail.settings.shorthand import over, without
+
+LARGEST = 1 << 22  # bytes of a settings file
 
 
 def read_file(path: Path, below: tuple[Path, ...] = ()) -> Any:
     """What stands in a settings file, over what stands in the file that it is like."""
     try:
-        data = parse(path.read_text("utf-8"))
+        data = parse(read_text(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:  # also what is not UTF-8
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
     if not isinstance(data, dict) or "like" not in data:
         return data
-    if not isinstance(data["like"], str):
-        raise UserError(f"{path}: like: {data['like']!r} is not the path of a settings file")
+    if not isinstance(data["like"], str) or not data["like"]:
+        raise UserError(f"{path}: like: {shown(data['like'])} is not the path of a settings file")
     other = path.parent / data.pop("like")
     if path.resolve() in below:
         raise UserError(f"{path}: like: goes round in a circle")
     base = read_file(other, (*below, path.resolve()))
+    if not isinstance(base, dict):
+        raise UserError(f"{path}: like: {other} has no settings, which are keys and values")
     return over(without(base, data.pop("without", []), f"{path}: without"), data)
 
 
@@ -42,23 +48,50 @@ def table_names(path: Path) -> set[str]:
     return {*map(str, tables), *(f"sweeps/{name}" for name in sweeps)}
 
 
+def read_text(path: Path) -> str:
+    """The text of a settings file.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no file, too large for settings, or not UTF-8; the message is one line.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("is no file; a settings file is one of text, as params.yaml")
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"is larger than {LARGEST:,} bytes, and no settings file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = f"byte 0x{content[error.start]:02x}"
+        raise ValueError(f"line {line} is not UTF-8 ({byte}); save the file as UTF-8") from None
+
+
 def parse(text: str) -> Any:
     """The data of a settings file, by YAML 1.2 as DVC reads it: `on` is a word and 5e-4 a number.
 
     Raises:
-        ValueError: if it is not YAML, or gives a key twice; the message is one line.
+        ValueError: if it is not YAML, gives a key twice, or has what settings never have, such as a date or a
+            key that is no text; the message is one line.
     """
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        data = YAML(typ="safe", pure=True).load(text)
     except DuplicateKeyError as error:
         twice = str(error.problem).partition(" with ")[0].removeprefix("found duplicate key ")
-        raise ValueError(f"{_line(error)}{twice} given twice") from None
+        reason = f"{_line(error)}{twice} given twice"
     except MarkedYAMLError as error:
-        raise ValueError(f"{_line(error)}{error.problem}") from None
-    except (YAMLError, ValueError) as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        reason = f"{_line(error)}{error.problem}"
     except RecursionError:
-        raise ValueError("brackets in brackets, too many of them") from None
+        reason = "brackets in brackets, too many of them"
+    # What ruamel.yaml makes of a tag whose value does not fit it: `!!int abc`, `2020-02-30`, `!!float []`.
+    except (YAMLError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        reason = str(error).partition(";")[0] or type(error).__name__
+    else:
+        check_plain(data)
+        return data
+    raise ValueError(f"not valid YAML: {one_line(reason)}")
 
 
 def _line(error: MarkedYAMLError) -> str:

@@ -34,16 +34,18 @@ class Training(Settings):
     sampler: Sampler = Field({"name": "instance"}, validate_default=True)
     augmentation: Augmentation = Augmentation()
     transforms: Transforms = Field([])  # of batches: mixup, remix
-    batch_size: int = Field(128, ge=2)
+    batch_size: int = Field(128, ge=2, le=1_000_000)
     # parts of a batch, each normalised by its own statistics: on so many devices, or one after the other
     # where memory holds no whole batch (gradient accumulation)
-    shards: Annotated[int, Neutral(1)] = Field(1, ge=1)
-    devices: int = Field(1, ge=1)  # at most, for one run; they share the shards, and change no result
+    shards: Annotated[int, Neutral(1)] = Field(1, ge=1, le=10_000)
+    devices: int = Field(
+        1, ge=1, le=10_000
+    )  # at most, for one run; they share the shards, and change no result
     schedule: Length = Length(epochs=200)
     learning_rate: LearningRate = LearningRate(peak=0.1, warmup=5)
     optimiser: Optimiser = Optimiser()
     progress: Literal["epoch", "step"] = "epoch"  # how often the t of gamma(t) moves
-    evaluate_every: int = Field(20, ge=0)  # epochs; 0: after the last one only
+    evaluate_every: int = Field(20, ge=0, le=1_000_000)  # epochs; 0: after the last one only
     observers: Annotated[list[Observer], Neutral([])] = Field([])  # what is measured on the way: gradients
 
     def kept(self, hashed: bool = False) -> dict[str, Any]:

@@ -15,10 +15,13 @@ name.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import product
+from math import prod
 from typing import Any
 
+from longtail.errors import shown
 from longtail.settings.shorthand import KINDS, MisplacedError, known
 
+MOST = 1000  # rows that one stands for
 Pair = tuple[str, str]  # a recipe and a classifier, by their names
 
 
@@ -85,7 +88,9 @@ class Methods:
         there = [kind for kind in KINDS if kind in row]
         for kind in there:
             if not isinstance(entries := self._kinds[kind], dict):
-                raise MisplacedError(kind, f"{entries!r} should be entries by their names, which rows name")
+                raise MisplacedError(
+                    kind, f"{shown(entries)} should be entries by their names, which rows name"
+                )
             known(f"{where}.{kind}", row[kind], kind, entries)
         if not there or (there == ["stage_one"] and "linear" in row):
             return None
@@ -103,7 +108,7 @@ class Methods:
         """
         if name in self.entries and self.pair(name) != pair:
             taken = " + ".join(self.pair(name) or ("another method",))
-            message = f"{name!r} is {taken} already, not {' + '.join(pair)}; give this one another name"
+            message = f"{shown(name)} is {taken} already, not {' + '.join(pair)}; give this one another name"
             raise MisplacedError(where, message)
         self.entries.setdefault(name, dict(zip(KINDS, pair, strict=True)))
         self._names.setdefault(pair, name)
@@ -162,6 +167,8 @@ def several(where: str, row: Any) -> list[Any]:
         if len(lists[key]) != len(lists[lead]) or not lists[key]:
             counts = f"has {len(lists[key])} items, {lead} has {len(lists[lead])}"
             raise MisplacedError(f"{where}.{key}", f"{counts}; they go together, one or more")
+    if (number := prod(len(lists[lead]) for lead in ("section", "label") if lead in lists)) > MOST:
+        raise MisplacedError(where, f"stands for {number:,} rows; {MOST:,} are the most of a table")
     rows = []
     for section, label in product(*(range(len(lists.get(lead, [""]))) for lead in ("section", "label"))):
         place = {"section": section, "label": label}

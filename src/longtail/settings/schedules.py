@@ -81,8 +81,8 @@ Gamma = Annotated[
 class Length(Settings):
     """How long a phase trains: a number of epochs or of iterations (steps), one of the two."""
 
-    epochs: int | None = Field(None, ge=1)
-    iterations: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=1, le=1_000_000)
+    iterations: int | None = Field(None, ge=1, le=1_000_000_000)
 
     def model_post_init(self, _: Any) -> None:
         """Exactly one of the two is given."""

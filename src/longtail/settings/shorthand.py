@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any
 
-from longtail.errors import UserError
+from longtail.errors import UserError, shown
 from longtail.settings.methods import method_names
 
 KINDS = ("stage_one", "stage_two")
+DEEPEST = 50  # entries that are like one another
 Presets = Mapping[str, Mapping[str, Any]]  # lines by the preset's name
 
 
@@ -62,9 +63,11 @@ def without(base: Any, keys: Any, where: str) -> Any:
     if not isinstance(base, dict):
         return base
     if not isinstance(keys, list):
-        raise UserError(f"{where}: {keys!r} should be a list of keys, e.g. [tables, figures]")
-    if unknown := [key for key in keys if key not in base]:
-        raise UserError(f"{where}: {unknown[0]!r} is no key of the other file: {', '.join(map(str, base))}")
+        raise UserError(f"{where}: {shown(keys)} should be a list of keys, e.g. [tables, figures]")
+    if unknown := [key for key in keys if not isinstance(key, str) or key not in base]:
+        raise UserError(
+            f"{where}: {shown(unknown[0])} is no key of the other file: {', '.join(map(str, base))}"
+        )
     return {key: value for key, value in base.items() if key not in keys}
 
 
@@ -83,7 +86,7 @@ def known(where: str, name: Any, kind: str, entries: Any) -> str:
     names = entries if isinstance(entries, dict) else {}
     if not isinstance(name, str) or name not in names:
         listed = ", ".join(map(str, names)) or "it has none"
-        raise MisplacedError(where, f"{name!r} is not an entry of {kind}: {listed}")
+        raise MisplacedError(where, f"{shown(name)} is not an entry of {kind}: {listed}")
     return name
 
 
@@ -109,14 +112,18 @@ def _presets(value: Any) -> Presets:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        message = f"{value!r} should be named lines, e.g. {{light: {{optimiser: {{weight_decay: 0.0002}}}}}}"
+        message = (
+            f"{shown(value)} should be named lines, e.g. {{light: {{optimiser: {{weight_decay: 0.0002}}}}}}"
+        )
         raise MisplacedError("presets", message)
     for name, lines in value.items():
         if not isinstance(lines, dict):
-            message = f"{lines!r} should be lines of an entry, e.g. {{optimiser: {{weight_decay: 0.0002}}}}"
+            message = (
+                f"{shown(lines)} should be lines of an entry, e.g. {{optimiser: {{weight_decay: 0.0002}}}}"
+            )
             raise MisplacedError(f"presets.{name}", message)
         if taken := [key for key in ("use", "like") if key in lines]:
-            message = f"is not for presets; write the lines of {lines[taken[0]]!r} here"
+            message = f"is not for presets; write the lines of {shown(lines[taken[0]])} here"
             raise MisplacedError(f"presets.{name}.{taken[0]}", message)
     return value
 
@@ -142,6 +149,10 @@ def _in_full(
         if other in (*below, name):
             circle = " is like ".join((*below, name, other))
             raise MisplacedError(f"{where}.like", f"goes round in a circle: {circle}")
+        if len(below) > DEEPEST:
+            raise MisplacedError(
+                f"{where}.like", f"is the last of more than {DEEPEST} that are like one another"
+            )
         base = _in_full(kind, other, entries, presets, (*below, name))
         base = base if isinstance(base, dict) else {}
         own = lines_over(base if kind == "stage_one" else _same_method(name, own, other, base), own)

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from longtail.errors import shown
 from longtail.runs.identity import PACKAGE
 from longtail.settings.base import Settings
 
@@ -24,9 +25,9 @@ class ParetoImbalance(Settings):
     """A Pareto tail between the largest and the smallest class (Liu et al. 2019)."""
 
     profile: Literal["pareto"] = "pareto"
-    alpha: float = Field(6.0, gt=0)
-    largest: int | None = Field(None, ge=1)
-    smallest: int = Field(5, ge=1)
+    alpha: float = Field(6.0, ge=1e-3, le=1e3)
+    largest: int | None = Field(None, ge=1, le=1_000_000_000)
+    smallest: int = Field(5, ge=1, le=1_000_000_000)
 
     @property
     def label(self) -> str:
@@ -72,10 +73,10 @@ class ImbalanceBlock(Settings):
     """`imbalance:` of params.yaml: one profile; the exponential one at any number of ratios."""
 
     profile: Literal["exponential", "pareto", "counts", "natural"] = "exponential"
-    ratios: list[Annotated[float, Field(ge=1, lt=1e6)]] | None = Field(None, min_length=1)
-    alpha: float = Field(6.0, gt=0)
-    largest: int | None = Field(None, ge=1)
-    smallest: int = Field(5, ge=1)
+    ratios: list[Annotated[float, Field(ge=1, lt=1e6)]] | None = Field(None, min_length=1, max_length=100)
+    alpha: float = Field(6.0, ge=1e-3, le=1e3)
+    largest: int | None = Field(None, ge=1, le=1_000_000_000)
+    smallest: int = Field(5, ge=1, le=1_000_000_000)
     counts: str | None = None
 
     @model_validator(mode="after")
@@ -96,7 +97,7 @@ class ImbalanceBlock(Settings):
             raise ValueError("profile exponential needs ratios, e.g. [200, 100, 50, 10]")
         if self.profile == "counts" and self.counts not in published_counts():
             known = ", ".join(published_counts())
-            raise ValueError(f"profile counts needs counts, one of {known}, not {self.counts!r}")
+            raise ValueError(f"profile counts needs counts, one of {known}, not {shown(self.counts)}")
         names = [f"{ratio:g}" for ratio in self.ratios or []]
         if len(set(names)) != len(names):
             raise ValueError(f"ratios {', '.join(names)} name a ratio twice")
@@ -117,7 +118,7 @@ class Validation(Settings):
     """Where the images come from by which anything is selected (docs/reference/datasets.md)."""
 
     source: Literal["unused", "holdout", "official", "test"] = "unused"
-    per_class: int = Field(20, ge=1)  # of `unused`, as ImageNet-LT's official list has 20
+    per_class: int = Field(20, ge=1, le=1_000_000_000)  # of `unused`, as ImageNet-LT's official list has 20
     share: float = Field(0.1, gt=0, lt=1)  # of `holdout`
 
     def kept(self, hashed: bool = False) -> dict[str, Any]:

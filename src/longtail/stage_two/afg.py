@@ -96,12 +96,13 @@ class Distillation(BaseSettings):
 class Settings(BaseSettings):
     """All of the generator, the classifier and its optimiser."""
 
-    generation_epochs: int = Field(40, ge=1)  # [paper]
-    k: int = Field(2, ge=1)  # [paper] 2 or 3
+    generation_epochs: int = Field(40, ge=1, le=1_000_000)  # [paper]
+    k: int = Field(2, ge=1, le=10_000)  # [paper] 2 or 3
     alpha: float = Field(0.0, ge=0)  # [paper] 0 or 0.1
     # [ours] alpha I; Free Lunch's and TailCalib's code adds alpha to every entry of the covariance
     alpha_mode: Literal["identity", "ones"] = "identity"
-    tail_max: int = Field(100, ge=0)  # [ours] tail classes have at most this many training images
+    # [ours] tail classes have at most this many training images
+    tail_max: int = Field(100, ge=0, le=1_000_000_000)
     weight_size: Literal["count", "log_count"] = "count"  # [ours] n_j or log n_j in (10)
     distance_power: Literal[1, 2] = 1  # [ours] d or d^2 in (10)
     # [ours] (9) as above, or sum_j w_ij Sigma_j + alpha I whatever c_y is, as Free Lunch and TailCalib
@@ -110,7 +111,7 @@ class Settings(BaseSettings):
     tukey: Tukey = Tukey()
     kd: Distillation = Distillation()
     init: Literal["stage_one", "random"] = "stage_one"  # [ours] TailCalibX: stage one's weights
-    batch_size: int = Field(128, ge=1)  # [ours]
+    batch_size: int = Field(128, ge=1, le=1_000_000)  # [ours]
     learning_rate: LearningRate = LearningRate(peak=0.01)  # [paper] cosine over all steps; peak is ours
     momentum: float = Field(0.9, ge=0, lt=1)  # [paper]
     weight_decay: float = Field(5e-4, ge=0)  # [paper]

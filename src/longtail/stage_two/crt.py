@@ -18,12 +18,12 @@ class Settings(BaseSettings):
     """Length, start and optimiser of the new classifier."""
 
     epochs: int = Field(
-        30, ge=1
+        30, ge=1, le=1_000_000
     )  # [code] Bag of Tricks on CIFAR; Decoupling: 10 on ImageNet-LT, 30 on iNaturalist
     init: Literal["random", "stage_one"] = "random"  # [paper] "randomly re-initialise"
     # [paper] class_balanced; Decoupling's code: class_aware, four images of a class at a time
     sampler: Annotated[Literal["class_balanced", "class_aware"], Neutral("class_balanced")] = "class_balanced"
-    batch_size: int = Field(128, ge=1)  # [code] Bag of Tricks; Decoupling: 512
+    batch_size: int = Field(128, ge=1, le=1_000_000)  # [code] Bag of Tricks; Decoupling: 512
     # [code] peak 0.1 of Bag of Tricks (steps at 10 and 20 there, cosine from 0.2 in Decoupling)
     learning_rate: LearningRate = LearningRate(peak=0.1)
     momentum: float = Field(0.9, ge=0, lt=1)  # [paper]

@@ -35,11 +35,11 @@ class Tukey(BaseSettings):
 class Settings(BaseSettings):
     """The generator and the logistic regression."""
 
-    k: int = Field(2, ge=1)  # [paper]
+    k: int = Field(2, ge=1, le=10_000)  # [paper]
     alpha: float = Field(0.21, ge=0)  # [paper]
     tukey: Tukey = Tukey()
     penalty: float = Field(1.0, ge=0)  # [code] of ||W||^2 / 2 beside the sum of losses; scikit-learn's C = 1
-    iterations: int = Field(1000, ge=1)  # [code] of L-BFGS, at most
+    iterations: int = Field(1000, ge=1, le=1_000_000)  # [code] of L-BFGS, at most
 
 
 def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> Fitted:

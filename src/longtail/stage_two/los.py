@@ -24,10 +24,10 @@ class Settings(BaseSettings):
     """Smoothing, length, start and optimiser."""
 
     smoothing: float = Field(0.98, ge=0, le=1)  # [code] delta
-    epochs: int = Field(20, ge=1)  # [code]
+    epochs: int = Field(20, ge=1, le=1_000_000)  # [code]
     init: Literal["stage_one", "random"] = "stage_one"  # [code]
     sampler: Literal["instance", "class_balanced", "class_aware"] = "instance"  # [code]
-    batch_size: int = Field(64, ge=1)  # [code]
+    batch_size: int = Field(64, ge=1, le=1_000_000)  # [code]
     learning_rate: LearningRate = LearningRate(peak=5e-4)  # [code] cosine
     momentum: float = Field(0.9, ge=0, lt=1)  # [code]
     weight_decay: float = Field(0.0, ge=0)  # [code]

@@ -21,9 +21,9 @@ from longtail.stage_two.draws import rows
 class Settings(BaseSettings):
     """Length and optimiser of the scales."""
 
-    epochs: int = Field(30, ge=1)  # [code] Bag of tricks on CIFAR; Decoupling: 5 on ImageNet-LT
+    epochs: int = Field(30, ge=1, le=1_000_000)  # [code] Bag of tricks on CIFAR; Decoupling: 5 on ImageNet-LT
     sampler: Literal["class_balanced", "class_aware"] = "class_balanced"  # [paper]; class_aware: its code
-    batch_size: int = Field(128, ge=1)  # [code] Bag of tricks; Decoupling: 512
+    batch_size: int = Field(128, ge=1, le=1_000_000)  # [code] Bag of tricks; Decoupling: 512
     # [code] peak 0.1 of Bag of tricks (steps at 10 and 20 there, cosine from 0.2 in Decoupling)
     learning_rate: LearningRate = LearningRate(peak=0.1)
     momentum: float = Field(0.9, ge=0, lt=1)  # [paper]

@@ -32,9 +32,9 @@ class Settings(BaseSettings):
     form: Literal["concave", "linear", "convex"] = "concave"  # [paper]
     # [code] eps is spread over all classes; others: over the wrong ones, as the paper writes it
     spread: Literal["all", "others"] = "all"
-    epochs: int = Field(10, ge=1)  # [code]
+    epochs: int = Field(10, ge=1, le=1_000_000)  # [code]
     sampler: Literal["class_balanced", "class_aware"] = "class_aware"  # [code]
-    batch_size: int = Field(128, ge=1)  # [code]
+    batch_size: int = Field(128, ge=1, le=1_000_000)  # [code]
     learning_rate: LearningRate = LearningRate(peak=0.1)  # [code] of the scales; cosine, by epochs there
     classifier_factor: float = Field(
         0.2, ge=0

@@ -39,13 +39,13 @@ class Tukey(BaseSettings):
 class Settings(BaseSettings):
     """The generator, the classifier and its optimiser; the defaults are the authors' for ratio 100."""
 
-    epochs: int = Field(150, ge=1)  # [code]
-    k: int = Field(3, ge=1)  # [code] 3, 3, 2 at ratios 100, 50, 10
+    epochs: int = Field(150, ge=1, le=1_000_000)  # [code]
+    k: int = Field(3, ge=1, le=10_000)  # [code] 3, 3, 2 at ratios 100, 50, 10
     alpha: float = Field(0.0, ge=0)  # [code] 0, 0.2, 0
     tukey: Tukey = Tukey()
     scale: float = Field(10.0, gt=0)  # [code] sigma at first
     init: Literal["stage_one", "random"] = "stage_one"  # [code]
-    batch_size: int = Field(128, ge=1)  # [code]
+    batch_size: int = Field(128, ge=1, le=1_000_000)  # [code]
     # [code] constant
     learning_rate: LearningRate = LearningRate(peak=0.01, decay=StepDecay(form="step", at=[0], factors=[1]))
     momentum: float = Field(0.7, ge=0, lt=1)  # [code] 0.7, 0, 0.9 at ratios 100, 50, 10

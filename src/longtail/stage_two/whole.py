@@ -20,9 +20,9 @@ from longtail.stage_two.linear import LinearTraining
 class Settings(BaseSettings):
     """Length, start and optimiser of the classifier."""
 
-    epochs: int = Field(30, ge=1)  # [ours]
+    epochs: int = Field(30, ge=1, le=1_000_000)  # [ours]
     init: Literal["random", "stage_one"] = "random"  # [ours] "retrained"
-    batch_size: int = Field(128, ge=1)  # [ours]
+    batch_size: int = Field(128, ge=1, le=1_000_000)  # [ours]
     learning_rate: LearningRate = LearningRate(peak=0.1)  # [ours]
     momentum: float = Field(0.9, ge=0, lt=1)  # [ours]
     weight_decay: float = Field(5e-4, ge=0)  # [ours]

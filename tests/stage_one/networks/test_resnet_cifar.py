@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from longtail.settings.methods import settings_of
-from longtail.stage_one.networks.resnet_cifar import BasicBlock, ResNet, Settings, build
+from longtail.stage_one.networks.resnet_cifar import BasicBlock, ResNetCifar, Settings, build
 
 
-def network(channels: int = 3, classes: int = 10, **settings: Any) -> ResNet:
+def network(channels: int = 3, classes: int = 10, **settings: Any) -> ResNetCifar:
     torch.manual_seed(0)
     return build(Settings(**settings), channels, classes)
 

@@ -21,8 +21,8 @@ from longtail.stage_one.networks.cosine import CosineHead
 class Settings(BaseSettings):
     """Depth, width and head; the default is the ResNet-32 of the field's tables."""
 
-    depth: int = Field(32, ge=8)  # 6n + 2 layers, n blocks a stage [paper]
-    width: int = Field(16, ge=2, multiple_of=2)  # channels of the first stage, doubled twice [paper]
+    depth: int = Field(32, ge=8, le=2000)  # 6n + 2 layers, n blocks a stage [paper]
+    width: int = Field(16, ge=2, le=4096, multiple_of=2)  # channels of the first stage, doubled twice [paper]
     head: Annotated[Literal["linear", "cosine"], Neutral("linear")] = "linear"  # cosine: LDAM's
     scale: Annotated[float, Neutral(30.0)] = Field(30.0, gt=0)  # of a cosine head's logits [code] of LDAM
 

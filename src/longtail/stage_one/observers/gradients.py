@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     """How much is measured, and where data-rich ends [ours]."""
 
     rich: Rich = Rich(above=100)
-    batches: int = Field(4, ge=2)  # of an epoch; the norms' variance is over these
+    batches: int = Field(4, ge=2, le=100_000)  # of an epoch; the norms' variance is over these
     every: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"  # epochs; auto: see SHARE
 
 

@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     node_weight: float = Field(1.0, ge=0)  # [ours] 0: only relations between exemplars are kept
     edge_weight: float = Field(1.0, ge=0)  # [ours] 0: each exemplar is kept by itself
     epsilon: float = Field(0.1, gt=0)  # [ours] Sinkhorn's entropy, in the unit of the node discrepancy
-    iterations: int = Field(20, ge=1)  # [ours] of Sinkhorn
+    iterations: int = Field(20, ge=1, le=100_000)  # [ours] of Sinkhorn
 
     @field_validator("weight", mode="before")
     @classmethod

@@ -12,7 +12,7 @@ from longtail.settings.base import Settings as BaseSettings
 class Settings(BaseSettings):
     """How many images a class gives when it is its turn."""
 
-    samples_per_class: int = Field(4, ge=1)  # [code] Decoupling, MiSLAS
+    samples_per_class: int = Field(4, ge=1, le=1_000_000)  # [code] Decoupling, MiSLAS
 
 
 def indices(labels: Tensor, generator: torch.Generator, progress: float, settings: Settings) -> Tensor:
