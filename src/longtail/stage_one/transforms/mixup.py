@@ -5,6 +5,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from longtail.device import sent
 from longtail.settings.base import Settings as BaseSettings
 from longtail.stage_one.batch import Batch
 
@@ -28,7 +29,7 @@ class Mixup:
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch mixed, with random numbers of a CPU generator; the host does not wait for the device."""
         drawn = self.draw(len(batch.labels), generator)
-        share, partners = (tensor.to(batch.images.device, non_blocking=True) for tensor in drawn)
+        share, partners = (sent(tensor, batch.images.device) for tensor in drawn)
         return self.apply(batch, share, partners)
 
     def draw(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
