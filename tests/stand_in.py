@@ -111,7 +111,8 @@ class Operations(TorchDispatchMode):
         given = _tensors((args, kwargs))
         device = [tensor for tensor in given if is_on_device(tensor)]
         host = [tensor for tensor in given if not is_on_device(tensor)]
-        self.standin.operations.append(name)
+        if device:
+            self.standin.operations.append(name)
         self._check(name, args, kwargs, device, host)
         alias = args, kwargs
         if self.graph is not None:
@@ -239,7 +240,7 @@ class StandIn:
 
     Attributes:
         notes: what passed between host and device, in order, as (what, whether the host waited for it).
-        operations: names of all operations.
+        operations: names of all operations on the device.
         graphs: every capture.
     """
 

@@ -13,7 +13,7 @@ from safetensors.torch import load
 from longtail.data.augmentation import augment
 from longtail.random import generator
 from longtail.settings.augmentation import Augmentation
-from longtail.stage_one import graph, training
+from longtail.stage_one import graph, loop, training
 from tests import tiny_runs
 from tests.stand_in import MisuseError, StandIn, stand_in
 
@@ -77,9 +77,9 @@ def test_what_the_host_waits_for_is_noted(gpu):
         x.numpy()
 
 
-def captured(gpu: StandIn, work: Any) -> graph.Capture:
+def captured(gpu: StandIn, work: Any) -> Any:
     with graph.own_stream(torch.device("cuda")):
-        return graph.capture(work)
+        return graph.Recorder()(work)
 
 
 def test_a_captured_work_is_not_done_and_its_replay_reads_fixed_addresses(gpu):
@@ -120,7 +120,7 @@ OF_THE_HOST = torch.tensor(2.0)
 
 def test_the_default_stream_cannot_be_captured(gpu):
     with pytest.raises(MisuseError, match="default stream"):
-        graph.capture(lambda: None)
+        graph.Recorder()(lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,9 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def soon(monkeypatch):
-    """Steps are captured the second time that they come."""
+    """Steps are captured the second time that they come; checkpoints do not depend on the clock."""
     monkeypatch.setattr(graph, "WARM_UP", 1)
+    monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "1000")
 
 
 @pytest.mark.parametrize("name", PARAMS.stage_one)
@@ -184,6 +185,76 @@ def test_trainings_that_share_a_device_train_as_alone(inputs, tmp_path, soon):
         assert training.compute_together(jobs) == [None] * len(names)
     assert {name: tiny_runs.contents(job.folder) for name, job in zip(names, jobs, strict=True)} == expected
     assert len(gpu.graphs) == 2 * len(names)
+
+
+def waits(recipe: Any, inputs: dict[str, Path], place: Path, epochs: int, **changes: Any) -> list[str]:
+    """What the host waits for in a training that is evaluated at its end only."""
+    small = tiny_runs.small(recipe, epochs).model_copy(update={"evaluate_every": 0, **changes})
+    with stand_in() as gpu:
+        tiny_runs.trained(small, inputs, place / f"{epochs}-{changes}")
+    return gpu.waits
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("ce_plain", {}), ("mixup", {}), ("mixup", {"shards": 2}), ("la_tau0.5", {})]
+)
+def test_an_epoch_more_is_one_wait_more(name, changes, inputs, tmp_path, soon):
+    """Its steps, shards, mixing and augmentation need none: its sums are read, and then the loss's curve."""
+    few, more = (waits(PARAMS.stage_one[name], inputs, tmp_path, epochs, **changes) for epochs in (18, 20))
+    assert len(more) - len(few) == 2 * 2
+    # By the 18th epoch every operation of AutoAugment has had its tables sent once.
+    assert more.count("read (tolist)") - few.count("read (tolist)") == 2
+
+
+def test_the_next_epoch_is_ready_before_the_sums_of_the_last_are_read(inputs, tmp_path, soon, monkeypatch):
+    recipe = tiny_runs.small(PARAMS.stage_one["ce_plain"], epochs=3).model_copy(update={"evaluate_every": 0})
+    with stand_in() as gpu:
+        ready = loop.ready
+
+        def noted(*arguments: Any) -> Any:
+            gpu.notes.append(("epoch made ready", False))
+            return ready(*arguments)
+
+        monkeypatch.setattr(loop, "ready", noted)
+        tiny_runs.trained(recipe, inputs, tmp_path / "gpu")
+    ready_, read = "epoch made ready", "read (tolist)"
+    order = [what for what, _ in gpu.notes if what in (ready_, read)]
+    assert order == [ready_, ready_, read, ready_, read, read]
+
+
+def test_nothing_is_added_up_at_indices_in_augmentation(gpu):
+    images = torch.randint(0, 256, (500, 3, 16, 16), generator=generator("images"), dtype=torch.uint8)
+    augment(images.to("cuda"), Augmentation(), generator("augment"))
+    assert not {"scatter_add_", "scatter_add", "index_put_", "index_put", "bincount"} & set(gpu.operations)
+
+
+def test_normalisation_is_in_the_graph_and_mixing_before_it(inputs, tmp_path, soon):
+    for name, inside in (("ce_plain", True), ("mixup", False)):
+        with stand_in() as gpu:
+            tiny_runs.trained(tiny_runs.small(PARAMS.stage_one[name]), inputs, tmp_path / name)
+        for recorded in gpu.graphs:
+            assert inside == any("addcmul" in str(func) for func, *_ in recorded.steps)
+
+
+def test_the_graphs_of_a_training_share_a_pool_of_memory_of_their_own(inputs, tmp_path, soon):
+    jobs = [
+        tiny_runs.job(tiny_runs.small(PARAMS.stage_one[name]), inputs, tmp_path / name)
+        for name in ("ce_plain", "mixup")
+    ]
+    with stand_in() as gpu:
+        assert training.compute_together(jobs) == [None, None]
+    pools = [recorded.pool for recorded in gpu.graphs]
+    assert None not in pools
+    assert sorted(pools.count(pool) for pool in set(pools)) == [2, 2]
+
+
+def test_steps_that_would_not_fit_a_second_time_are_not_captured(inputs, tmp_path, soon, monkeypatch):
+    recipe = tiny_runs.small(PARAMS.stage_one["ce_plain"])
+    expected = tiny_runs.contents(tiny_runs.trained(recipe, inputs, tmp_path / "cpu"))
+    with stand_in() as gpu:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1 << 29, 80 << 30))
+        assert tiny_runs.contents(tiny_runs.trained(recipe, inputs, tmp_path / "gpu")) == expected
+    assert gpu.graphs == []
 
 
 @pytest.fixture(scope="module")

@@ -78,6 +78,13 @@ def describe(device: "torch.device") -> str:
     return _cpu_field("model name") or platform.processor() or platform.machine()
 
 
+def sent(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
+    """A tensor of the host on a device; of pinned memory, so that the host waits for nothing."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def set_up(device: "torch.device") -> None:
     """Make a run repeatable: OMP_NUM_THREADS threads (else 1), and deterministic kernels on a GPU.
 

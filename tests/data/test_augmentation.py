@@ -12,9 +12,11 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy, InterpolationMode
 from torchvision.transforms.autoaugment import _apply_op
+from torchvision.transforms.v2 import functional as v2
 
 from longtail.data import augmentation, operations
 from longtail.data.augmentation import Draws, apply, augment, crop_and_flip, draw
+from longtail.data.device_operations import WITHOUT_WAITING
 from longtail.data.normalisation import normalise
 from longtail.data.operations import operate
 from longtail.errors import UserError
@@ -328,6 +330,26 @@ def test_other_numbers_of_channels_are_refused_in_one_line_by_autoaugment_only()
 def test_images_that_are_not_uint8_are_an_error():
     with pytest.raises(TypeError, match="float32"):
         augment(torch.zeros(2, 3, 8, 8), Augmentation(), random(19))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("AutoContrast", lambda images, _: v2.autocontrast(images)),
+        ("Equalize", lambda images, _: v2.equalize(images)),
+        ("Sharpness", lambda images, magnitude: v2.adjust_sharpness(images, 1 + magnitude)),
+    ],
+)
+def test_operations_that_wait_for_nothing_are_torchvision_s_to_the_bit(name, theirs, channels):
+    levels = torch.tensor([1, 2, 5, 256]).repeat_interleave(50)[:, None, None, None]  # flat images too
+    drawn = torch.randint(0, 1 << 30, (200, channels, 12, 12), generator=random(22)) % levels
+    images = (drawn * 7 % 256).to(torch.uint8)
+    images[::3] = images[::3] // 2 + 90
+    for size in (12, 2, 1):
+        some = images[:, :, :size, :size].contiguous()
+        for magnitude in (-0.9, 0.0, 0.7):
+            assert torch.equal(WITHOUT_WAITING[name](some, magnitude), theirs(some, magnitude))
 
 
 @pytest.mark.gpu

@@ -1,6 +1,8 @@
 """Replaying a captured step is the same training as taking every step as it comes."""
 
-from contextlib import nullcontext
+import threading
+import time
+from contextlib import nullcontext, suppress
 
 import pytest
 import torch
@@ -57,12 +59,81 @@ def test_steps_on_fixed_addresses_are_the_same_steps(make_phase, make_modules, m
 
     def replayed(self, *arguments):
         whole(self, *arguments)
-        self.take = graph.Replayed(self.take, recorder)
+        self.take = graph.Replayed(self.take, recorder, fits=lambda step: step() is None)
 
     monkeypatch.setattr(loop.Steps, "__init__", replayed)
     assert same(trained(phase, make_modules(dropout=0.0)), expected)
     assert recorder.captured == 2
     assert recorder.replayed == (5 * 6 - graph.WARM_UP) + (5 - graph.WARM_UP)
+
+
+def test_a_capture_begins_when_all_others_stand_still_and_they_go_on_after_it():
+    gate, log = graph.Gate(), []
+    others, captured, enough = threading.Barrier(3), threading.Event(), threading.Event()
+
+    def step(name):
+        with gate.at_work():
+            others.wait()
+            while not enough.is_set():
+                gate.pass_by()
+                log.append((name, captured.is_set()))
+                time.sleep(0.001)
+
+    threads = [threading.Thread(target=step, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    others.wait()
+    for _ in range(5):
+        with gate.at_work(), gate.alone():
+            before = len(log)
+            time.sleep(0.02)
+            assert len(log) == before
+    captured.set()
+    wait_until = time.monotonic() + 30
+    while {("a", True), ("b", True)} - set(log):
+        assert time.monotonic() < wait_until
+        time.sleep(0.001)
+    enough.set()
+    for thread in threads:
+        thread.join()
+    with gate.alone():  # also of a thread that is not at work
+        pass
+
+
+def test_captures_of_several_threads_come_one_after_the_other():
+    gate, at_once, most = graph.Gate(), [0], [0]
+
+    def capture():
+        with gate.at_work():
+            for _ in range(20):
+                gate.pass_by()
+                with gate.alone():
+                    at_once[0] += 1
+                    most[0] = max(most[0], at_once[0])
+                    time.sleep(0.0005)
+                    at_once[0] -= 1
+
+    threads = [threading.Thread(target=capture) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert most == [1]
+
+
+def test_a_training_that_fails_does_not_keep_others_from_capturing():
+    gate = graph.Gate()
+
+    def fail():
+        with suppress(ValueError), gate.at_work():
+            raise ValueError
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    with gate.alone():
+        pass
 
 
 def test_a_cpu_and_a_step_that_cannot_be_recorded_run_as_they_are(make_phase, make_modules):

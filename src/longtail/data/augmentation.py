@@ -23,6 +23,7 @@ from longtail.data.decode import Box
 from longtail.data.images import Images
 from longtail.data.operations import by_group, cifar10_policy, randaugment_space
 from longtail.data.picture_loader import Crop
+from longtail.device import sent
 from longtail.errors import UserError
 from longtail.settings.augmentation import Augmentation, Jitter, ResizedCrop
 
@@ -170,7 +171,7 @@ def apply(images: Tensor, draws: Draws, settings: Augmentation) -> Tensor:
         else:
             view.copy_(images[part])
             if settings.flip:
-                mirrored = drawn.flip.nonzero().flatten().to(view.device)
+                mirrored = sent(drawn.flip.nonzero().flatten(), view.device)
                 view.index_copy_(0, mirrored, view.index_select(0, mirrored).flip(3))
         if settings.jitter and drawn.jitter is not None:
             view.copy_(jittered(view, drawn.jitter, settings.jitter))
@@ -198,7 +199,7 @@ def crop_and_flip(images: Tensor, top: Tensor, left: Tensor, flipped: Tensor, pa
     """
     _, channels, height, width = images.shape
     device = images.device
-    top, left, flipped = top.to(device), left.to(device), flipped.to(device)
+    top, left, flipped = (sent(drawn, device) for drawn in (top, left, flipped))
     along = torch.arange(width, device=device).expand(len(images), width)
     rows = (top[:, None] + torch.arange(height, device=device)) * (width + 2 * padding)
     columns = left[:, None] + torch.where(flipped[:, None], along.flip(1), along)
@@ -225,8 +226,8 @@ def jittered(images: Tensor, chance: Tensor, settings: Jitter) -> Tensor:
         settings: the strengths.
     """
     strengths = torch.tensor([settings.brightness, settings.contrast, settings.saturation])
-    factors = (1 + strengths * chance).to(images.device)
-    grey = torch.tensor(LUMINANCE if images.shape[1] == 3 else (1.0,), device=images.device)
+    factors = sent(1 + strengths * chance, images.device)
+    grey = sent(torch.tensor(LUMINANCE if images.shape[1] == 3 else (1.0,)), images.device)
     result = torch.empty_like(images)
     # On a CPU a few images at a time, which stay in its cache from one operation to the next.
     size = len(images) if images.device.type != "cpu" else max(1, CACHED // max(1, images[:1].numel()))
@@ -244,7 +245,7 @@ def jittered(images: Tensor, chance: Tensor, settings: Jitter) -> Tensor:
 
 def _cutout(images: Tensor, hole: Tensor, side: int) -> None:
     height, width = images.shape[-2:]
-    first = hole.to(images.device) - side // 2
+    first = sent(hole, images.device) - side // 2
     rows, columns = _outside(first[:, 0], side, height), _outside(first[:, 1], side, width)
     images.mul_((rows[:, :, None] | columns[:, None, :])[:, None])
 

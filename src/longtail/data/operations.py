@@ -11,6 +11,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from longtail.data.device_operations import WITHOUT_WAITING
+from longtail.device import sent
+
 MAGNITUDE_BINS = 31  # of RandAugment
 
 
@@ -45,7 +48,7 @@ def by_group(
     """Do to each image the operation of its number (N,), where it happens; those of one operation at once."""
     chosen = torch.arange(len(number)) if happens is None else happens.nonzero().flatten()
     number = number[chosen]
-    order = chosen[number.argsort(stable=True)].to(images.device)
+    order = sent(chosen[number.argsort(stable=True)], images.device)
     sizes = number.bincount(minlength=len(operations)).tolist()
     for (name, magnitude), group in zip(operations, torch.split(order, sizes), strict=True):
         if len(group) and name != "Identity":
@@ -101,6 +104,8 @@ def operate(images: Tensor, name: str, magnitude: float, fill: int) -> Tensor:
 
     if name in MOVES:
         return _move(images, name, magnitude, fill)
+    if images.device.type != "cpu" and name in WITHOUT_WAITING:
+        return WITHOUT_WAITING[name](images, magnitude)
     match name:
         case "Brightness":
             result = functional.adjust_brightness(images, 1 + magnitude)
@@ -145,4 +150,4 @@ def _sources(name: str, magnitude: float, height: int, width: int, device: torch
 
     numbers = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, height, width)
     moved: Tensor = _apply_op(numbers, name, magnitude, InterpolationMode.NEAREST, fill=[0.0])
-    return moved.long().flatten().to(device)
+    return sent(moved.long().flatten(), device)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Normalised images (B, C, H, W) with weighted pairs of labels.
+    """Images (B, C, H, W), uint8 until they are normalised, with weighted pairs of labels.
 
     An image counts with `weight` (B,) or 0-d for its class in `labels` (B,) and with 1 - weight for that in
     `others` (B,). Where both are None, as in a batch that no transform has mixed, `labels` is all.

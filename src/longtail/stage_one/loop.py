@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from longtail.data.images import in_batches
 from longtail.errors import UserError
 from longtail.random import generator
 from longtail.stage_one.batch import Batch
-from longtail.stage_one.graph import Replayed, Work, own_stream
+from longtail.stage_one.epoch import Epoch, ready
+from longtail.stage_one.graph import Replayed, Work, own_stream, pass_by
 from longtail.stage_one.phase import HistoryRow, Outcome, Phase, State
-from longtail.stage_one.ranks import Ranks, Statistics, ranks, shards
+from longtail.stage_one.ranks import Ranks, Statistics, ranks
 from longtail.stage_one.resuming import left, make_optimiser, resume, save
 
 
@@ -123,6 +123,7 @@ class Steps:
         self.loss = torch.zeros((), dtype=torch.float64, device=self._device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self._device)
         self._reached: list[nn.Parameter] = []  # by the gradient of the last shard
+        self._ahead: Epoch | None = None
         self.take: Work = self._take
         if self._device.type == "cuda" and phase.capturable and self.whole:
             self.take = Replayed(self._take)
@@ -165,8 +166,27 @@ class Steps:
         )
         self._optimiser.step()
 
+    def epoch(self, seed: int, number: int) -> Epoch:
+        """An epoch of the phase, by the number of those that are finished."""
+        epoch, self._ahead = self._ahead, None
+        if epoch is None or epoch.number != number:
+            epoch = ready(self.phase, self.factors, self.ranks, seed, number)
+        return epoch
+
+    def look_ahead(self, seed: int, number: int) -> None:
+        """Make an epoch ready, if the phase has it, while the device is at work."""
+        if number < self.phase.epochs:
+            self._ahead = ready(self.phase, self.factors, self.ranks, seed, number)
+
+    def normalised(self, batch: Batch) -> Batch:
+        """A batch whose images are numbers that a network takes, uint8 no longer."""
+        if batch.images.dtype != torch.uint8:
+            return batch
+        return batch._replace(images=self.phase.normalise(batch.images))
+
     def outcome(self, batches: Sequence[Batch], progress: Tensor) -> Outcome:
         """What a step computes of batches, before it changes anything but batch statistics."""
+        batches = [self.normalised(batch) for batch in batches]
         with autocast(self._device, self._precision):
             return self.phase.step(self.modules, batches, progress)
 
@@ -183,42 +203,15 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
     """Train one epoch; its row of the history."""
     started = time.perf_counter()
     phase, modules = taking.phase, taking.modules
-    device = phase.images.device
     key = (phase.name, state.epoch)
-    first = state.epoch * phase.steps_per_epoch
-    steps = range(first, min(first + phase.steps_per_epoch, phase.steps))
-    size = phase.batch_size
-    streams, every = [], []
-    cut = shards(min(len(phase.labels), len(steps) * size), size, phase.shards, taking.ranks)
-    for number, sampler in enumerate(phase.samplers):
-        chosen = sampler(phase.labels, generator(seed, "sampler", *key, number), phase.progress_at(first))
-        chosen = chosen[: len(steps) * size]
-        images = phase.augment(phase.images[chosen.to(device)], generator(seed, "augment", *key, number))
-        labels = phase.labels[chosen].to(device)
-        every.append(labels)
-        if taking.whole:
-            streams.append((in_batches(images, size), torch.split(labels, size)))
-        else:
-            own = [torch.arange(shard.start, shard.stop) for step in cut for shard in step]
-            rows, sizes = torch.cat(own).to(device), [len(part) for part in own]
-            streams.append((in_batches(images[rows], sizes), torch.split(labels[rows], sizes)))
+    epoch = taking.epoch(seed, state.epoch)
+    steps, cut, progress, size = epoch.steps, epoch.cut, epoch.progress, phase.batch_size
     mixing = generator(seed, "transform", *key)
-
-    # Moved once an epoch: a copy to the device in the step loop would make the host wait.
-    rates = torch.tensor(
-        [[phase.rate_at(step) * factor for factor in taking.factors] for step in steps],
-        dtype=torch.float32,
-        device=device,
-    )
-    progress = torch.tensor([phase.progress_at(step) for step in steps], dtype=torch.float32, device=device)
     taking.loss.zero_()
     taking.correct.zero_()
 
-    def drawn(index: int) -> list[Batch]:
-        return [Batch(phase.normalise(images[index]), labels[index]) for images, labels in streams]
-
     def loss_of(index: int) -> tuple[Tensor, Tensor]:
-        batches = drawn(index)
+        batches = epoch.batches(index)
         return taking.outcome(batches, progress[index]).loss, batches[0].labels
 
     def seeded(*place: int) -> None:
@@ -227,20 +220,20 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
 
     def mixed(index: int, mixing: torch.Generator, *whole: int) -> list[Batch]:
         """The batches of a step or shard; what is one for the whole batch comes from a stream of the step."""
-        batches = drawn(index)
+        batches = epoch.batches(index)
         for transform in phase.transforms:
             shared = generator(seed, "transform", *key, *whole) if whole else mixing
-            batches = [transform(batch, mixing, shared) for batch in batches]
+            batches = [transform(taking.normalised(batch), mixing, shared) for batch in batches]
         return batches
 
     def sharded(step: int, first: int) -> Iterator[tuple[list[Batch], float | Tensor]]:
-        start, stop = step * size, min((step + 1) * size, len(every[0]))
-        total = phase.step.divisor(modules, [labels[start:stop] for labels in every], progress[step])
+        start, stop = step * size, min((step + 1) * size, len(epoch.labels[0]))
+        total = phase.step.divisor(modules, [labels[start:stop] for labels in epoch.labels], progress[step])
         for index, shard in enumerate(cut[step], first):  # chance is a shard's, wherever it is computed
             seeded(step, shard.number)
             share: float | Tensor = shard.share
             if total is not None:
-                own = [labels[shard.start : shard.stop] for labels in every]
+                own = [labels[shard.start : shard.stop] for labels in epoch.labels]
                 part = phase.step.divisor(modules, own, progress[step])
                 assert part is not None
                 share = part / total
@@ -254,16 +247,19 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
     seeded()
     done = 0  # shards
     for index in range(len(steps)):
-        taking.rates.copy_(rates[index])
+        pass_by()
+        taking.rates.copy_(epoch.rates[index])
         if taking.whole:
             taking.take(mixed(index, mixing), progress[index])
         else:
-            whole = min(size, len(every[0]) - index * size)
+            whole = min(size, len(epoch.labels[0]) - index * size)
             taking.take_shards(sharded(index, done), whole, progress[index])
             done += len(cut[index])
 
     sums = torch.stack([taking.loss, taking.correct.double()])
     taking.ranks.add(sums)
+    if sums.is_cuda:
+        taking.look_ahead(seed, state.epoch + 1)
     seen = min(len(phase.labels), len(steps) * size)
     mean_loss, accuracy = (sums / seen).tolist()  # the epoch's one wait
     state.images += seen

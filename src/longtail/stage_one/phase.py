@@ -75,7 +75,7 @@ class Phase:
             sampler makes one batch of every step.
         augment: a whole epoch of images, uint8 to uint8.
         normalise: a batch, uint8 to float.
-        transforms: what mixes a batch, in order; usually none.
+        transforms: what mixes a normalised batch, in order; usually none.
         step: what is computed of a batch.
         batch_size: images a batch; the last batch of an epoch may be smaller.
         length: epochs or iterations.

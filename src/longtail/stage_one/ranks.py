@@ -123,7 +123,7 @@ class Statistics:
     def average(self) -> None:
         """After the batch: they move by the mean over the shards of all processes; frozen ones stay."""
         if self._buffers:
-            count = self._buffers[0].new_tensor(float(self._count))
+            count = self._buffers[0].new_full((), float(self._count))  # which the host does not wait for
             self._ranks.add(*self._moved, count)
             torch._foreach_div_(self._moved, count)
             torch._foreach_copy_(self._buffers, torch._foreach_add(self._before, self._moved))

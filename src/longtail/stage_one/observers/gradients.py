@@ -19,6 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from longtail.device import sent
 from longtail.settings.base import Settings as BaseSettings
 from longtail.settings.rich_classes import Rich, rich_classes
 
@@ -131,7 +132,7 @@ def parted(
         hook.remove()
     ((logits, leaf),) = cut
     by_logits, *rest = torch.autograd.grad(loss, [leaf, *parameters], retain_graph=True, allow_unused=True)
-    mine = is_rich.to(labels.device)[labels][:, None]
+    mine = sent(is_rich, labels.device)[labels][:, None]
     rich, poor = (
         torch.autograd.grad(logits, parameters, by_logits * mask, retain_graph=True, allow_unused=True)
         for mask in (mine, ~mine)

@@ -5,6 +5,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from longtail.device import sent
 from longtail.settings.base import Settings as BaseSettings
 from longtail.stage_one.batch import Batch
 
@@ -36,7 +37,7 @@ class Mixup:
             shared: CPU generator of the share, which is one for all parts of a batch; None: the same.
         """
         drawn = self.draw(len(batch.labels), generator, shared)
-        share, partners = (tensor.to(batch.images.device, non_blocking=True) for tensor in drawn)
+        share, partners = (sent(tensor, batch.images.device) for tensor in drawn)
         return self.apply(batch, share, partners)
 
     def draw(
