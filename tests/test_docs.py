@@ -54,7 +54,11 @@ def test_no_page_cites_what_is_not_in_the_repository(pages):
 
 def test_every_variable_that_a_user_may_set_is_in_the_reference(pages, root):
     code = "".join(file.read_text("utf-8") for file in (root / "src/longtail").rglob("*.py"))
-    own = {"LONGTAIL_SETTINGS", "LONGTAIL_WANTED"}  # set by Snakemake's main process for its jobs
+    own = {
+        "LONGTAIL_SETTINGS",
+        "LONGTAIL_WANTED",
+        "LONGTAIL_ALLOCATION",
+    }  # set by Snakemake's main process for its jobs
     listed = set(re.findall(r"`(LONGTAIL_\w+)`", pages[root / "docs/reference/commands.md"]))
     assert set(re.findall(r"LONGTAIL_[A-Z_]+", code)) - own == listed
 
