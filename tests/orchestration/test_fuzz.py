@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from longtail.data import catalogue
 from longtail.errors import LONGEST, UserError, foreseen
 from longtail.orchestration.planner import plan
 from longtail.runs.code_identity import ADOPTED, COLUMNS
+from longtail.settings.data import PublishedData
 from longtail.settings.params import Params
-from longtail.settings.reading import parse
+from longtail.settings.reading import parse, read_file
 from tests.conftest import ROOT
 from tests.workflow.conftest import TINY
 
@@ -43,7 +44,7 @@ models:
 BASES = {
     "tiny": EVERYTHING,
     "demo": (ROOT / "workflow/settings/demo.yaml").read_text("utf-8"),
-    "asynchronous": (ROOT / "workflow/settings/demo-asynchronous.yaml").read_text("utf-8"),
+    "asynchronous": json.dumps(read_file(ROOT / "workflow/settings/demo-asynchronous.yaml")),
     "params": (ROOT / "params.yaml").read_text("utf-8"),
 }
 
@@ -106,7 +107,7 @@ like use without name form profile kind then loss network pretrained method line
 stage_two table classes bank stage_one.loss stage_one.loss.gamma.b stage_two.k train schedule decay sampler
 """
 keys = st.sampled_from(KEYS.split())
-edits = st.tuples(st.integers(0, 10**6), st.integers(0, 6), keys, values)
+edits = st.tuples(st.integers(0, 10**6), st.integers(0, 9), keys, values)
 
 
 @contextmanager
@@ -121,10 +122,13 @@ def project(folder: Path) -> Iterator[None]:
 
 
 def plans_or_says_why(file: Path) -> bool:
-    """The way of `longtail plan`: whether it plans; where it does not, the line is checked."""
+    """The way of `longtail plan`, and of acquisition to lists: whether they go; else the line is checked."""
     try:
         with foreseen():
-            planned = plan(Params.load(file), file, Path())
+            params = Params.load(file)
+            planned = plan(params, file, Path())
+            if not isinstance(params.data, PublishedData):
+                catalogue.members(params.dataset, params.data)
             if sum(1 for _ in planned.everything()) < 200:
                 planned.write(file.parent / "plan")
     except UserError as error:
@@ -162,6 +166,10 @@ def edited(data: Any, where: int, how: int, key: str, value: Any) -> None:
             block[at] = value
         case 2:
             del block[at]
+        case 7 | 8 if isinstance(block[at], int | float):
+            block[at] = type(block[at])(max(0, block[at] * 2 - 1))
+        case 9 if isinstance(block[at], list):
+            block[at].reverse()
         case 3 if isinstance(block[at], dict):
             block[at][key] = value
         case 4:
@@ -355,6 +363,6 @@ def test_adopted_lines(folder, content, encoding):
 @pytest.mark.parametrize("base", BASES)
 def test_what_is_edited_here_can_be_planned(folder, base):
     file = folder / f"{base}.yaml"
-    file.write_text(yaml.safe_dump(parse(BASES[base])))
+    file.write_text(BASES[base])
     with project(folder):
         assert plans_or_says_why(file)
