@@ -170,9 +170,9 @@ def moved(pictures, elsewhere: Path) -> None:
     """Say that the pictures lie elsewhere, as another data.root does."""
     files = {**pictures.settings.resolved()["files"], "root": str(elsewhere)}
     settings = {**pictures.settings.resolved(), "files": files}
-    store.write_json(
-        store.PLANNED / "acquire/pets.json", {"identity": "p" * 64, "settings": settings, "folder": "x"}
-    )
+    planned = {"step": "acquire", "run": "pets", "identity": "p" * 64, "inputs": {}, "folder": "x"}
+    planned |= {"settings": settings, "code": "c" * 64, "modules": []}
+    store.write_json(store.PLANNED / "acquire/pets.json", planned)
 
 
 def test_pictures_of_the_same_sizes_under_another_root_are_compared_by_content(pictures, tmp_path):
