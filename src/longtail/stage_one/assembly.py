@@ -16,6 +16,7 @@ from longtail.settings.phase import PhaseSettings
 from longtail.settings.phases import phases
 from longtail.settings.recipe import Recipe, StageOneSettings
 from longtail.stage_one.freezing import learning
+from longtail.stage_one.moving_average import update_average
 from longtail.stage_one.phase import Observer, Phase, Sampler
 from longtail.stage_one.phase_classes import PhaseClasses
 from longtail.stage_one.supervised_step import Supervised
@@ -105,6 +106,7 @@ def make_phase(
         rate_factor=rate_factor,
         progress=recipe.progress,
         begin=begin,
+        after=update_average if recipe.weight_average else None,
         observers=observers,
         shards=recipe.shards,
     )

@@ -164,7 +164,7 @@ class Steps:
         self.ranks.add(
             *(parameter.grad for parameter in self._reached or learning if parameter.grad is not None)
         )
-        self._optimiser.step()
+        self._descend()
 
     def epoch(self, seed: int, number: int) -> Epoch:
         """An epoch of the phase, by the number of those that are finished."""
@@ -194,9 +194,14 @@ class Steps:
         outcome = self.outcome(batches, progress)
         self._optimiser.zero_grad(set_to_none=True)
         outcome.loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        self._descend()
         self.loss += outcome.loss.detach() * len(batches[0].labels)
         self.correct += outcome.correct
+
+    def _descend(self) -> None:
+        self._optimiser.step()
+        if self.phase.after:
+            self.phase.after(self.modules)
 
 
 def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:

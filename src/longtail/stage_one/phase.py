@@ -87,6 +87,7 @@ class Phase:
         begin: prepares the modules, e.g. which of them learn; asked before the phase begins, and again where
             a killed training goes on in it, when its second argument is False.
         observers: what is measured at the beginning of every epoch.
+        after: what is done with the modules after every step, as part of it.
         shards: into how many parts a batch is cut, which go through the network one by one or in several
             processes.
         capturable: whether a GPU may record a step once and replay it; not where its course depends on the
@@ -108,6 +109,7 @@ class Phase:
     progress: Literal["epoch", "step"]
     rate_factor: Callable[[str], float] = _alike
     begin: Callable[[nn.ModuleDict, bool], None] | None = None
+    after: Callable[[nn.ModuleDict], None] | None = None
     observers: Sequence[Observer] = ()
     shards: int = 1
     capturable: bool = True
