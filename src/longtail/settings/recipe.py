@@ -39,7 +39,7 @@ class Training(Settings):
     network: Network = Field({"name": "resnet_cifar"}, validate_default=True)
     sampler: Sampler = Field({"name": "instance"}, validate_default=True)
     augmentation: Augmentation = Augmentation()
-    transforms: Transforms = Field([])  # of batches: mixup, remix
+    transforms: Transforms = Field([])  # of batches: mixup, remix, minority_cutmix
     batch_size: int = Field(128, ge=2, le=1_000_000)
     # parts of a batch, each normalised by its own statistics: on so many devices, or one after the other
     # where memory holds no whole batch (gradient accumulation)

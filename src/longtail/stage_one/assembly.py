@@ -3,6 +3,7 @@
 import copy
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from longtail.settings.phases import phases
 from longtail.settings.recipe import Recipe, StageOneSettings
 from longtail.stage_one.freezing import learning
 from longtail.stage_one.moving_average import update_average
-from longtail.stage_one.phase import Observer, Phase, Sampler
+from longtail.stage_one.phase import Observer, Pasting, Phase, Sampler
 from longtail.stage_one.phase_classes import PhaseClasses
 from longtail.stage_one.supervised_step import Supervised
 
@@ -79,6 +80,13 @@ def make_phase(
             for name, tensor in other.get_submodule("head").state_dict().items():  # a row a class
                 head.state_dict()[name][rows] = tensor.to(where)[rows]
 
+    transforms: list[Any] = [
+        method_module("transforms", transform.name).build(transform.options, class_counts.to(where))
+        for transform in phase.transforms or []
+    ]
+    # a transform that has a sampler puts images of a stream of its own into those of the phase
+    pasting: list[Pasting] = [transform for transform in transforms if hasattr(transform, "sampler")]
+
     def rate_factor(name: str) -> float:
         in_trunk = name.startswith("network.") and not name.startswith("network.head.")
         return recipe.optimiser.trunk_rate if in_trunk else 1.0
@@ -87,13 +95,11 @@ def make_phase(
         name=phase.name,
         images=images,
         labels=training.labels,
-        samplers=[_sampler(phase)],
+        samplers=[_sampler(phase), *(transform.sampler for transform in pasting)],
         augment=lambda images, generator: augment(images, recipe.augmentation, generator),
         normalise=prepare,
-        transforms=[
-            method_module("transforms", transform.name).build(transform.options, class_counts.to(where))
-            for transform in phase.transforms or []
-        ],
+        transforms=[transform for transform in transforms if transform not in pasting],
+        pasting=pasting[0] if pasting else None,
         step=Supervised(
             frozen=phase.freeze if phase.frozen_batchnorm == "eval" else "none",
             seen=None if bool(phase_classes.seen.all()) else seen,

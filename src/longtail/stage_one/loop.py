@@ -216,16 +216,20 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
     taking.correct.zero_()
 
     def loss_of(index: int) -> tuple[Tensor, Tensor]:
-        batches = epoch.batches(index)
+        batches = epoch.batches(index)[: -1 if phase.pasting else None]
         return taking.outcome(batches, progress[index]).loss, batches[0].labels
 
     def seeded(*place: int) -> None:
         if has_random_layers(modules):
             torch.manual_seed(generator(seed, "global", *key, *place).initial_seed())
 
-    def mixed(index: int, mixing: torch.Generator, *whole: int) -> list[Batch]:
+    def mixed(index: int, done: float, mixing: torch.Generator, *whole: int) -> list[Batch]:
         """The batches of a step or shard; what is one for the whole batch comes from a stream of the step."""
         batches = epoch.batches(index)
+        if phase.pasting:
+            *batches, others = batches
+            shared = generator(seed, "transform", *key, *whole) if whole else mixing
+            batches = [phase.pasting(batch, others, done, mixing, shared) for batch in batches]
         for transform in phase.transforms:
             shared = generator(seed, "transform", *key, *whole) if whole else mixing
             batches = [transform(taking.normalised(batch), mixing, shared) for batch in batches]
@@ -242,7 +246,8 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
                 part = phase.step.divisor(modules, own, progress[step])
                 assert part is not None
                 share = part / total
-            yield mixed(index, generator(seed, "transform", *key, step, shard.number), step), share
+            chance = generator(seed, "transform", *key, step, shard.number)
+            yield mixed(index, phase.progress_at(steps[step]), chance, step), share
 
     modules.train()
     observed: HistoryRow = {}
@@ -255,7 +260,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
         pass_by()
         taking.rates.copy_(epoch.rates[index])
         if taking.whole:
-            taking.take(mixed(index, mixing), progress[index])
+            taking.take(mixed(index, phase.progress_at(steps[index]), mixing), progress[index])
         else:
             whole = min(size, len(epoch.labels[0]) - index * size)
             taking.take_shards(sharded(index, done), whole, progress[index])

@@ -63,6 +63,23 @@ Augment = Callable[[Images, torch.Generator], Images]
 Transform = Callable[[Batch, torch.Generator, torch.Generator], Batch]
 
 
+class Pasting(Protocol):
+    """A transform of two batches into one: the images of a stream of its own go into those of the phase."""
+
+    def sampler(self, labels: Tensor, generator: torch.Generator, progress: float) -> Tensor:
+        """What its stream consists of, as the samplers of a phase say it."""
+
+    def __call__(
+        self,
+        batch: Batch,
+        partners: Batch,
+        progress: float,
+        generator: torch.Generator,
+        shared: torch.Generator | None = None,
+    ) -> Batch:
+        """The batch, uint8 as it was, with something of as many partners; generators are a transform's."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Phase:
     """One stretch of training with one optimiser.
@@ -76,6 +93,7 @@ class Phase:
         augment: a whole epoch of images, uint8 to uint8.
         normalise: a batch, uint8 to float.
         transforms: what mixes a normalised batch, in order; usually none.
+        pasting: what mixes the batch of its own sampler, the last, into each of the others; usually nothing.
         step: what is computed of a batch.
         batch_size: images a batch; the last batch of an epoch may be smaller.
         length: epochs or iterations.
@@ -101,6 +119,7 @@ class Phase:
     augment: Augment
     normalise: Callable[[Tensor], Tensor]
     transforms: Sequence[Transform] = ()
+    pasting: Pasting | None = None
     step: Step
     batch_size: int
     length: Length
