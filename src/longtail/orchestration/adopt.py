@@ -159,7 +159,7 @@ def _finished_with_other_code(run: Run) -> str | None:
                 code = str(found["code"]["digest"])
             except (UserError, KeyError, TypeError):  # damaged: nothing stands for it
                 continue
-            if identity_of(run.step, run.settings, run.inputs, code, Texts(hashed=True)) == found["identity"]:
+            if identity_of(run.step, run.settings, run.needs, code, Texts(hashed=True)) == found["identity"]:
                 return code
     return None
 

@@ -14,9 +14,9 @@ from longtail.stage_one import checkpoint, loop
 from longtail.stage_one.batch import Batch
 from longtail.stage_one.loop import train
 from longtail.stage_one.losses import logit_adjusted
-from longtail.stage_one.phase import Outcome
 from longtail.stage_one.samplers import instance
-from longtail.stage_one.supervised_step import Supervised
+from longtail.stage_one.step import Outcome, Stream
+from longtail.stage_one.steps.supervised import Supervised
 from longtail.stage_one.transforms.minority_cutmix import MinorityCutMix, Settings, build
 from tests import tiny_runs
 from tests.stand_in import stand_in
@@ -149,8 +149,9 @@ class Seen(Supervised):
 
 
 def phase_with(make_phase, cutmix: MinorityCutMix, **changes):
-    samplers = [lambda y, g, t: instance.indices(y, g, t, instance.Settings()), cutmix.sampler]
-    return make_phase(samplers=samplers, pasting=cutmix, **changes)
+    own = Stream(sampler=lambda y, g, t: instance.indices(y, g, t, instance.Settings()))
+    streams = [own, Stream(sampler=cutmix.sampler)]
+    return make_phase(streams=streams, pasting=cutmix, **changes)
 
 
 def test_the_loop_pastes_a_stream_of_its_own_until_the_end_comes_near(make_phase, make_modules):
