@@ -31,7 +31,13 @@ class Cost(NamedTuple):
     unknown: int = 0  # runs
 
     def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]
-        return Cost(*(one + two for one, two in zip(self, other, strict=True)))
+        return Cost(
+            self.cpu_seconds + other.cpu_seconds,
+            self.gpu_seconds + other.gpu_seconds,
+            self.disk + other.disk,
+            self.known + other.known,
+            self.unknown + other.unknown,
+        )
 
 
 class _Measured(NamedTuple):
@@ -55,7 +61,7 @@ class _Measured(NamedTuple):
         recipe = settings["recipe"]
         schedule = (recipe["then"] or [recipe])[-1]["schedule"]
         epochs, steps = schedule.get("epochs"), schedule.get("iterations")
-        return self.an_epoch * epochs if epochs is not None else self.a_step * steps
+        return self.an_epoch * float(epochs) if epochs is not None else self.a_step * float(steps)
 
 
 class Estimates:

@@ -84,9 +84,9 @@ class Plan:
         for step in STEPS:
             (folder / step).mkdir(parents=True, exist_ok=True)
             for run in self.runs(step).values():
-                file, text = f"{folder}/{step}/{run.name}.json", run.planned(texts)
-                if _is_other(file, text):
-                    write_text(Path(file), text)
+                name, text = f"{folder}/{step}/{run.name}.json", run.planned(texts)
+                if _is_other(name, text):
+                    write_text(Path(name), text)
         for item in self.published():
             told = {**item.planned, "identity": item.identity}
             file = folder / item.kind / f"{item.name}-{item.identity[:16]}.json"
