@@ -16,6 +16,7 @@ from longtail.errors import UserError
 from longtail.runs import store
 from longtail.runs.identity import digest
 from longtail.runs.leases import ALLOCATION
+from longtail.runs.steps import step_of
 
 if TYPE_CHECKING:
     from longtail.orchestration.plan import Plan
@@ -79,7 +80,7 @@ def companions(step: str, run: str) -> Iterator[dict[str, Any]]:
             planned = store.read_plan(step, name)
         except UserError:
             continue
-        if all(_finished(at, reference) for at, reference in planned["inputs"].items()):
+        if all(_finished(step_of(at), reference) for at, reference in planned["inputs"].items()):
             yield planned
 
 

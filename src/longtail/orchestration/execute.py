@@ -18,7 +18,7 @@ from longtail.orchestration.gpu_memory import gpu_memory, in_a_line
 from longtail.runs import store
 from longtail.runs.lookup import acquired, built_on_others, find, input_records, locate, pictures_root
 from longtail.runs.record import recorded, same_code
-from longtail.runs.steps import PUBLISHED, STEPS, module_of, settings_of_step
+from longtail.runs.steps import PUBLISHED, STEPS, module_of, settings_of_step, step_of
 from longtail.runs.store import read_plan
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def begin(planned: dict[str, Any]) -> "Job":
 
     step, name = planned["step"], planned["run"]
     store.ready(step, name)
-    inputs = {at: locate(at, reference) for at, reference in planned["inputs"].items()}
+    inputs = {at: locate(step_of(at), reference) for at, reference in planned["inputs"].items()}
     scratch = store.scratch(step, name)
     outputs = scratch / "outputs"
     shutil.rmtree(outputs, ignore_errors=True)

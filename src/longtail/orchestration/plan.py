@@ -47,9 +47,19 @@ class Plan:
         return dict(getattr(self, step))
 
     def everything(self) -> Iterator[Run]:
-        """Every run, what is built on comes first."""
+        """Every run, step by step; what is built on comes first."""
+        given: set[tuple[str, str]] = set()
+
+        def before(run: Run) -> Iterator[Run]:
+            if (run.step, run.name) not in given:
+                given.add((run.step, run.name))
+                for other in run.needs.values():
+                    yield from before(other)
+                yield run
+
         for step in STEPS:
-            yield from self.runs(step).values()
+            for run in self.runs(step).values():
+                yield from before(run)
 
     def published(self) -> list[Published]:
         """Tables, then figures, models, the frame of all results, the report."""
