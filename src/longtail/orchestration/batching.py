@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 WANTED = "LONGTAIL_WANTED"  # the file that says which runs this invocation of Snakemake is to make
 SHARE = "LONGTAIL_SHARE_SECONDS"
-# For companions, unless the environment says otherwise; stage one has its own ways to share a device.
-SECONDS = {"features": 60.0, "stage_two": 60.0}
+# For companions, unless the environment says otherwise. Trainings of a few seconds share a start of Python;
+# longer ones do not notice it, and on a GPU they have ways of their own to share.
+SECONDS = {"stage_one": 20.0, "features": 60.0, "stage_two": 60.0}
 SHARED_STEPS = ("stage_one", "features", "stage_two")
 
 

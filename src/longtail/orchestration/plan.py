@@ -94,8 +94,9 @@ class Plan:
         for step in STEPS:
             (folder / step).mkdir(parents=True, exist_ok=True)
             for run in self.runs(step).values():
-                if _is_other(file := folder / step / f"{run.name}.json", text := run.planned(texts)):
-                    write_text(file, text)
+                name, text = f"{folder}/{step}/{run.name}.json", run.planned(texts)
+                if _is_other(name, text):
+                    write_text(Path(name), text)
         for item in self.published():
             told = {**item.planned, "identity": item.identity}
             file = folder / item.kind / f"{item.name}-{item.identity[:16]}.json"
@@ -106,10 +107,11 @@ class Plan:
             write_json(layers, self._listing(), indent=None)
 
 
-def _is_other(file: Path, text: str) -> bool:
+def _is_other(name: str, text: str) -> bool:
     """Whether a file says something else than a text, or is not there; a damaged one does."""
     try:
-        return file.read_bytes() != text.encode()
+        with open(name, "rb") as file:  # thousands are read: no more than that
+            return file.read() != text.encode()
     except OSError:
         return True
 
