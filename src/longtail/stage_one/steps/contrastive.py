@@ -143,7 +143,8 @@ class Contrastive(Step):
     def after(self, modules: nn.ModuleDict) -> None:
         """The encoder of keys follows, and the keys of the batch go into the queue."""
         for name in ("network", "projector"):
-            own, average = list(modules[name].parameters()), list(modules[f"key_{name}"].parameters())
+            own: list[Tensor] = list(modules[name].parameters())
+            average: list[Tensor] = list(modules[f"key_{name}"].parameters())
             torch._foreach_lerp_(average, own, 1 - self._settings.momentum)
         assert self._made is not None
         modules["queue"].put(*self._made)  # type: ignore[operator]

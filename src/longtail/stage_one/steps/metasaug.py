@@ -200,11 +200,12 @@ class MetaSAug(Step):
         along = torch.autograd.grad(F.cross_entropy(answers, meta.labels), moved)
         with torch.no_grad(), forward_ad.dual_level():
             state = {
-                name: forward_ad.make_dual(p.detach(), v)
+                name: forward_ad.make_dual(p.detach(), v)  # type: ignore[no-untyped-call]
                 for name, p, v in zip(names, parameters, along, strict=True)
             }
             dual = functional_call(network, state | statistics(), (batch.images,)).float()
-            change = forward_ad.unpack_dual(dual).tangent  # of z along v
+            # of z along v
+            change = forward_ad.unpack_dual(dual).tangent  # type: ignore[no-untyped-call]
         return -eta * self.mixed_derivative(
             logits.detach(), change, head.detach(), along[names.index("head.weight")], batch, progress
         )
@@ -313,4 +314,4 @@ def _load_forward_mode() -> None:
     """Forward-mode differentiation for the first time loads code of torch's that warns of torch's own use."""
     with warnings.catch_warnings(), forward_ad.dual_level():
         warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
-        forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
+        forward_ad.make_dual(torch.zeros(1), torch.zeros(1))  # type: ignore[no-untyped-call]
