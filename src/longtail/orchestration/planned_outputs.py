@@ -9,6 +9,7 @@ from longtail.errors import UserError
 from longtail.orchestration.plan import Plan
 from longtail.orchestration.published import PlannedCell, Published
 from longtail.publish.tables.check import check
+from longtail.runs.digest_cache import remembered_digest
 from longtail.runs.identity import PACKAGE
 from longtail.runs.steps import STEPS
 from longtail.settings.method_blocks import Figure
@@ -75,7 +76,9 @@ def plan_figure(
 ) -> Published:
     """A figure over the cells of its table's methods."""
     table = getattr(figure.options, "table", None)
-    modules = ("longtail.publish.figures.drawing", module_name("figures", figure.name))
+    built_in = (f"longtail.data:counts/{name}.csv" for name in getattr(figure.options, "built_in", ()))
+    modules = ("longtail.publish.figures.drawing", module_name("figures", figure.name), *built_in)
+    files = {file: _digest_at_hand(file) for file in getattr(figure.options, "files", ())}
     return Published(
         kind="figures",
         name=entry,
@@ -85,9 +88,23 @@ def plan_figure(
         code=planner.code(modules),
         cells=_shown(params.tables[table], cells) if table else (),
         reads=getattr(figure.options, "reads", ()),
-        context=context,
+        context={**context, **({"files": files} if files else {})},
         suffixes=("png", "svg", "pdf"),
     )
+
+
+def _digest_at_hand(file: str) -> str:
+    """SHA-256 of a file that a figure reads; "" where there is none.
+
+    Raises:
+        UserError: if it is there and cannot be read.
+    """
+    try:
+        return remembered_digest(Path(file).expanduser())
+    except FileNotFoundError:
+        return ""
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None
 
 
 def plan_model(

@@ -17,6 +17,7 @@ from longtail.orchestration.planned_outputs import (
     plan_table,
     refuse_tables_of,
 )
+from longtail.orchestration.planned_overview import overview
 from longtail.orchestration.published import PlannedCell
 from longtail.orchestration.run import Run, identity_of
 from longtail.orchestration.sweeps import expanded
@@ -28,7 +29,7 @@ from longtail.settings.base import Settings, Texts
 from longtail.settings.classifier import Classifier, FeaturesSettings, StageTwoSettings
 from longtail.settings.data import Pictures, PublishedData
 from longtail.settings.datasets import DATASETS
-from longtail.settings.method_blocks import Method
+from longtail.settings.method_blocks import Figure, Method
 from longtail.settings.methods import module_name
 from longtail.settings.params import Params
 from longtail.settings.recipe import Recipe, StageOneSettings
@@ -155,6 +156,10 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
     planner = Planner(result, root, DECODING if _pictures(params) else ())
     raw = planner.acquire(_acquired(params))
     parts = [_publish(planner, part, raw) for part in (params, *expanded(params))]
+    for entry, figure in params.figures.items():
+        if _draws_plan(figure):
+            shown = {**_context(parts[0][0]), "overview": overview(result, parts)}
+            result.figures[entry] = plan_figure(planner, entry, figure, params, {}, shown)
     if name and params.tables_in:
         refuse_tables_of(root / "params.yaml", result)
     if result.stage_two:
@@ -184,20 +189,30 @@ def _publish(planner: Planner, params: Params, raw: Run) -> tuple[Params, list[P
         raise UserError(f"{planner.plan.source}: {what}; {MOST:,} are the most")
     known: dict[tuple[Any, ...], Run] = {}
     cells = {method: list(_cells(planner, params, raw, method, known)) for method in params.methods}
-    context = {
+    context = _context(params)
+    for entry, table in params.tables.items():
+        planner.plan.tables[entry] = plan_table(planner, entry, table, cells, context)
+    for entry, figure in params.figures.items():
+        if not _draws_plan(figure):
+            planner.plan.figures[entry] = plan_figure(planner, entry, figure, params, cells, context)
+    for entry, model in params.models.items():
+        planner.plan.models[entry] = plan_model(planner, entry, model, params, cells, context)
+    return params, list(chain.from_iterable(cells.values()))
+
+
+def _context(params: Params) -> dict[str, Any]:
+    """What tables and figures know of the settings."""
+    return {
         "dataset": params.dataset,
         "groups": params.groups,
         "validation": params.validation,
         "recipes": params.stage_one,
         "methods": params.methods,
     }
-    for entry, table in params.tables.items():
-        planner.plan.tables[entry] = plan_table(planner, entry, table, cells, context)
-    for entry, figure in params.figures.items():
-        planner.plan.figures[entry] = plan_figure(planner, entry, figure, params, cells, context)
-    for entry, model in params.models.items():
-        planner.plan.models[entry] = plan_model(planner, entry, model, params, cells, context)
-    return params, list(chain.from_iterable(cells.values()))
+
+
+def _draws_plan(figure: Figure) -> bool:
+    return bool(getattr(figure.options, "draws_plan", False))
 
 
 def _cells(

@@ -34,6 +34,7 @@ LIGHT = (
     "longtail.settings.base",
     "longtail.settings.schedules",
     "longtail.settings.rich_classes",
+    "longtail.settings.split",
     "longtail.settings.weight_file",
 )
 
