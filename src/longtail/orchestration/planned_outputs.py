@@ -27,6 +27,22 @@ TAKEN = {  # what no table may be called
 }
 
 
+def context_of(params: Params) -> dict[str, Any]:
+    """What tables and figures know of the settings."""
+    return {
+        "dataset": params.dataset,
+        "groups": params.groups,
+        "validation": params.validation,
+        "recipes": params.stage_one,
+        "methods": params.methods,
+    }
+
+
+def draws_plan(figure: Figure) -> bool:
+    """Whether a figure shows the plan itself, so that it is planned last."""
+    return bool(getattr(figure.options, "draws_plan", False))
+
+
 def plan_table(
     planner: "Planner", entry: str, table: Table, cells: dict[str, list[PlannedCell]], context: dict[str, Any]
 ) -> Published:
@@ -73,8 +89,9 @@ def plan_figure(
     params: Params,
     cells: dict[str, list[PlannedCell]],
     context: dict[str, Any],
+    beside: tuple[PlannedCell, ...] = (),
 ) -> Published:
-    """A figure over the cells of its table's methods."""
+    """A figure over the cells of its table's methods, and over those that it alone asks for."""
     table = getattr(figure.options, "table", None)
     built_in = (f"longtail.data:counts/{name}.csv" for name in getattr(figure.options, "built_in", ()))
     modules = ("longtail.publish.figures.drawing", module_name("figures", figure.name), *built_in)
@@ -86,7 +103,7 @@ def plan_figure(
         settings=figure,
         modules=modules,
         code=planner.code(modules),
-        cells=_shown(params.tables[table], cells) if table else (),
+        cells=(*(_shown(params.tables[table], cells) if table else ()), *beside),
         reads=getattr(figure.options, "reads", ()),
         context={**context, **({"files": files} if files else {})},
         suffixes=("png", "svg", "pdf"),

@@ -1,7 +1,7 @@
 """What a plan holds and what feeds what, for the figure that draws it (`longtail.publish.figures.overview`).
 
-Runs that differ in imbalance, subset or seed alone are one node; so are the runs that only a sweep adds. A run
-that several entries share has the name of the first of them.
+Runs that differ in imbalance, subset or seed alone are one node; so are the runs that only a sweep adds. A
+run that several entries share has the name of the first of them.
 """
 
 from collections.abc import Iterable
@@ -58,6 +58,9 @@ def overview(plan: Plan, parts: Iterable[tuple[Params, list[PlannedCell]]]) -> d
         for entry, figure in params.figures.items():
             if entry in plan.figures:
                 graph.nodes.setdefault(("figures", entry), set()).add(entry)
+                for cell in plan.figures[entry].cells:
+                    if cell.method not in params.methods:
+                        _add_reference(graph, cell, entry)
                 if (table := getattr(figure.options, "table", None)) is not None:
                     graph.feed(("tables", table), ("figures", entry), (table, entry))
     names = {column: [name for found, name in graph.nodes if found == column] for column in COLUMNS}
@@ -98,6 +101,17 @@ def _add_cell(graph: _Graph, cell: PlannedCell, params: Params, main: Params, sw
         if cell.method in table.methods and table.shows(cell.ratio):
             graph.nodes.setdefault(("tables", entry), set()).add(entry)
             graph.feed(fitted, ("tables", entry), (runs["stage_two"].name, entry))
+
+
+def _add_reference(graph: _Graph, cell: PlannedCell, figure: str) -> None:
+    """The runs of stage one that a figure alone asks for."""
+    runs = cell.runs
+    raw = graph.run(runs["acquire"], runs["acquire"].name)
+    split = graph.run(runs["split"], cell.imbalance)
+    graph.feed(raw, split, (runs["acquire"].name, runs["split"].name))
+    trained = graph.run(runs["stage_one"], cell.method)
+    graph.feed(split, trained, (runs["split"].name, runs["stage_one"].name))
+    graph.feed(trained, ("figures", figure), (runs["stage_one"].name, figure))
 
 
 def _add_phases(graph: _Graph, cell: PlannedCell, phases: list[Any], recipe: str, split: Place) -> Place:

@@ -11,6 +11,8 @@ from longtail.orchestration.plan import Plan
 from longtail.orchestration.planned_frame import plan_frame
 from longtail.orchestration.planned_outputs import (
     TAKEN,
+    context_of,
+    draws_plan,
     plan_figure,
     plan_model,
     plan_report,
@@ -18,6 +20,7 @@ from longtail.orchestration.planned_outputs import (
     refuse_tables_of,
 )
 from longtail.orchestration.planned_overview import overview
+from longtail.orchestration.planned_reference import reference
 from longtail.orchestration.published import PlannedCell
 from longtail.orchestration.run import Run, identity_of
 from longtail.orchestration.sweeps import expanded
@@ -157,8 +160,8 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
     raw = planner.acquire(_acquired(params))
     parts = [_publish(planner, part, raw) for part in (params, *expanded(params))]
     for entry, figure in params.figures.items():
-        if _draws_plan(figure):
-            shown = {**_context(parts[0][0]), "overview": overview(result, parts)}
+        if draws_plan(figure):
+            shown = {**context_of(parts[0][0]), "overview": overview(result, parts)}
             result.figures[entry] = plan_figure(planner, entry, figure, params, {}, shown)
     if name and params.tables_in:
         refuse_tables_of(root / "params.yaml", result)
@@ -189,30 +192,30 @@ def _publish(planner: Planner, params: Params, raw: Run) -> tuple[Params, list[P
         raise UserError(f"{planner.plan.source}: {what}; {MOST:,} are the most")
     known: dict[tuple[Any, ...], Run] = {}
     cells = {method: list(_cells(planner, params, raw, method, known)) for method in params.methods}
-    context = _context(params)
+    context = context_of(params)
     for entry, table in params.tables.items():
         planner.plan.tables[entry] = plan_table(planner, entry, table, cells, context)
     for entry, figure in params.figures.items():
-        if not _draws_plan(figure):
-            planner.plan.figures[entry] = plan_figure(planner, entry, figure, params, cells, context)
+        if not draws_plan(figure):
+            beside = tuple(_reference_cells(planner, params, raw, entry, figure))
+            planner.plan.figures[entry] = plan_figure(planner, entry, figure, params, cells, context, beside)
     for entry, model in params.models.items():
         planner.plan.models[entry] = plan_model(planner, entry, model, params, cells, context)
     return params, list(chain.from_iterable(cells.values()))
 
 
-def _context(params: Params) -> dict[str, Any]:
-    """What tables and figures know of the settings."""
-    return {
-        "dataset": params.dataset,
-        "groups": params.groups,
-        "validation": params.validation,
-        "recipes": params.stage_one,
-        "methods": params.methods,
-    }
-
-
-def _draws_plan(figure: Figure) -> bool:
-    return bool(getattr(figure.options, "draws_plan", False))
+def _reference_cells(
+    planner: Planner, params: Params, raw: Run, entry: str, figure: Figure
+) -> Iterator[PlannedCell]:
+    """The runs of stage one on balanced data that a figure shows beside those of its table."""
+    if (wanted := reference(entry, figure, params)) is None:
+        return
+    for subset, seed in product(params.subset_seed, params.seeds):
+        split = _split(planner, params, raw, wanted.imbalance, subset)
+        label = f"{params.dataset}-{wanted.imbalance.label}" + f"-subset{subset}" * (subset != 0)
+        stage_one = _stage_one(planner, params, split, wanted.recipe, seed, f"{label}-{wanted.name}")
+        runs = {run.step: run for run in (raw, split, stage_one)}
+        yield PlannedCell(wanted.method, wanted.imbalance.label, None, subset, seed, runs)
 
 
 def _cells(

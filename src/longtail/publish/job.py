@@ -111,7 +111,7 @@ class PublishedJob:
         recipes: entries of `stage_one`.
         methods: entries of `methods`: {"stage_one": RECIPE, "stage_two": CLASSIFIER}.
         folder: where the files are written.
-        files: SHA-256 of the other files that a figure reads, "" for one that was not at hand when it was planned.
+        files: SHA-256 of the other files that a figure reads; "" for one that was not at hand when planned.
         overview: the plan's runs and what they feed, for the figure that draws it
             (`longtail.orchestration.planned_overview`).
     """

@@ -25,7 +25,6 @@ from longtail.runs.identity import file_digest
 from longtail.settings.base import Settings as BaseSettings
 from longtail.settings.split import published_counts
 
-
 LETTERS = 80  # of size 10 that fit beside one another
 
 

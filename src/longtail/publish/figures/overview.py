@@ -93,26 +93,23 @@ def _levels(columns: list[Any], edges: list[Any]) -> tuple[list[Node], list[list
 
 
 def _ordered(levels: list[list[Node]], edges: list[Any]) -> list[list[Node]]:
-    """The nodes of each level in an order in which few lines cross: by where what they are joined to stands."""
+    """The nodes of each level in an order in which few lines cross: by where their neighbours stand."""
     joined: dict[Node, list[Node]] = {node: [] for level in levels for node in level}
     for edge in edges:
         source, target = tuple(edge["from"]), tuple(edge["to"])
         joined[source].append(target)
         joined[target].append(source)
     order = [list(level) for level in levels]
+    level_of = {node: number for number, level in enumerate(levels) for node in level}
     for sweep in range(4):
-        at = {node: (place + 0.5) / len(level) for level in order for place, node in enumerate(level)}
-        level_of = {node: number for number, level in enumerate(order) for node in level}
-        before = sweep % 2 == 0  # from left to right by what stands to the left, then the other way round
-        for number in range(len(order)) if before else reversed(range(len(order))):
-
-            def middle(node: Node, number: int = number, before: bool = before) -> float:
-                others = [at[other] for other in joined[node] if (level_of[other] < number) == before]
-                return float(np.mean(others)) if others else at[node]
-
-            order[number].sort(key=middle)
-            for place, node in enumerate(order[number]):
-                at[node] = (place + 0.5) / len(order[number])
+        forwards = sweep % 2 == 0  # by the neighbours to the left, then the other way round
+        for number in range(len(order)) if forwards else reversed(range(len(order))):
+            at = {node: (place + 0.5) / len(level) for level in order for place, node in enumerate(level)}
+            middles = {}
+            for node in order[number]:
+                others = [at[other] for other in joined[node] if (level_of[other] < number) == forwards]
+                middles[node] = float(np.mean(others)) if others else at[node]
+            order[number].sort(key=middles.__getitem__)
     return order
 
 
@@ -179,7 +176,7 @@ def _headings(
     widths: list[float],
     height: float,
 ) -> None:
-    """Above each column the step, what it makes and how many there are; above its later levels their phase."""
+    """Above each level its step, with its phase where there are several, what it makes, and how many."""
     for (column, depth), level, left, width in zip(depths, levels, lefts, widths, strict=True):
         name, what = HEADINGS[columns[column]["name"]]
         several = sum(1 for other, _ in depths if other == column) > 1
