@@ -29,7 +29,7 @@ Freeze = Literal["none", "trunk", "all_but_last_block", "all_but_last_stage"]
 FrozenBatchnorm = Annotated[Literal["eval", "train"], Neutral("eval")]
 
 
-# What of the network a phase has for itself, begun anew with the head; the rest it shares with the one before.
+# What of the network a phase has for itself, begun anew with the head; the rest it shares with those before.
 # Asynchronous modelling says that it splits the network, and not where [ours].
 Apart = Annotated[Literal["none", "last_block", "last_stage", "all"], Neutral("none")]
 
