@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 
 import pytest
+import yaml
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
 from longtail.errors import UserError
@@ -14,6 +15,7 @@ from longtail.runs.steps import STEPS
 from longtail.settings.methods import method_module, settings_of
 from longtail.settings.params import Params
 from longtail.settings.reading import read_file
+from tests.tiny import TINY
 
 FILE = "workflow/settings/demo-asynchronous.yaml"
 REFERENCE = {
@@ -116,6 +118,27 @@ def test_the_figure_has_a_box_an_entry_and_a_curve_an_edge(planned, shown, tmp_p
     for curve in curves:
         points = curve.get_path().vertices
         assert points[0, 0] < points[-1, 0]
+
+
+def test_teachers_and_their_classifiers_feed_what_is_trained_by_them():
+    block = yaml.safe_load(TINY) | {"figures": {"overview": {}}, "sweeps": {}, "seeds": [0, 1]}
+    loss = block["stage_one"]["ce"]["loss"]
+    for name, teacher in (
+        ("student", "graloss"),
+        ("pupil", {"stage_one": "ce", "stage_two": "crt", "seeds": "all"}),
+    ):
+        block["stage_one"][name] = {"loss": loss, "step": {"name": "distillation", "teacher": teacher}}
+    row = {"section": "End to end", "label": ["Student", "Pupil"], "stage_one": ["student", "pupil"]}
+    block["tables"]["table2"]["rows"] = [row | {"stage_two": "joint"}]
+    found = plan(Params.read(block))
+    shown = found.figures["overview"].planned["context"]["overview"]
+    for step in STEPS:
+        assert shown["columns"][COLUMNS.index(step)]["runs"] == len(found.runs(step))
+    edges = joined(shown)
+    assert edges["graloss", "student"] == 2
+    assert edges["crt", "pupil"] == 4  # two teachers of each of two pupils
+    assert edges["ce", "2 views"] == edges["exp10", "ce"] == edges["exp10", "graloss"] == 2
+    assert edges["2 views", "crt"] == 2
 
 
 def test_the_figure_changes_with_the_plan_and_not_with_a_caption(root):

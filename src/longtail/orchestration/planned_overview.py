@@ -11,7 +11,10 @@ from typing import Any
 from longtail.orchestration.plan import Plan
 from longtail.orchestration.published import PlannedCell
 from longtail.orchestration.run import Run
+from longtail.settings.finished_runs import FinishedRuns
+from longtail.settings.method_blocks import blocks_in
 from longtail.settings.params import Params
+from longtail.settings.phase import PhaseSettings
 
 COLUMNS = ("acquire", "split", "stage_one", "features", "stage_two", "tables", "figures")
 Place = tuple[str, str]  # column and name of a node
@@ -92,7 +95,8 @@ def _add_cell(graph: _Graph, cell: PlannedCell, params: Params, main: Params, sw
     split = graph.run(runs["split"], cell.imbalance)
     graph.feed(raw, split, (runs["acquire"].name, runs["split"].name))
     recipe = row.stage_one if row.stage_one in main.stage_one else sweep
-    trained = _add_phases(graph, cell, params.stage_one[row.stage_one].phases, recipe, split)
+    phases = params.stage_one[row.stage_one].phases
+    trained = _add_phases(graph, runs["stage_one"], phases, recipe, split, params)
     features = graph.run(runs["features"], _features_words(runs["features"].settings))
     graph.feed(trained, features, (runs["stage_one"].name, runs["features"].name))
     fitted = graph.run(runs["stage_two"], row.stage_two if row.stage_two in main.stage_two else sweep)
@@ -114,17 +118,41 @@ def _add_reference(graph: _Graph, cell: PlannedCell, figure: str) -> None:
     graph.feed(trained, ("figures", figure), (runs["stage_one"].name, figure))
 
 
-def _add_phases(graph: _Graph, cell: PlannedCell, phases: list[Any], recipe: str, split: Place) -> Place:
+def _add_phases(
+    graph: _Graph, last: Run, phases: list[PhaseSettings], recipe: str, split: Place, params: Params
+) -> Place:
     """The runs of a recipe's phases, each built on the one before; the node of the last."""
-    chain = [cell.runs["stage_one"]]
+    chain = [last]
     while before := [run for run in chain[0].inputs if run.step == "stage_one"]:
         chain.insert(0, before[0])
-    place, former = split, cell.runs["split"]
+    place, former = split, next(run for run in last.inputs if run.step == "split")
     for run, phase in zip(chain, phases, strict=True):
-        node = graph.run(run, recipe if run is chain[-1] else f"{recipe}.{phase.name}")
+        node = graph.run(run, recipe if run is last else f"{recipe}.{phase.name}")
         graph.feed(place, node, (former.name, run.name))
+        _add_further(graph, run, phase, split, params)
         place, former = node, run
     return place
+
+
+def _add_further(graph: _Graph, run: Run, phase: PhaseSettings, split: Place, params: Params) -> None:
+    """What the step of a phase names: the finished runs of other recipes, and what these are built on."""
+    assert phase.step is not None
+    for key, block in blocks_in(phase.step.options, FinishedRuns):
+        recipe = params.stage_one[block.stage_one].phases
+        for name, other in run.further.items():
+            if not name.startswith(f"{key}."):
+                continue
+            if other.step == "stage_one":
+                source = _add_phases(graph, other, recipe, block.stage_one, split, params)
+            else:
+                features = next(found for found in other.inputs if found.step == "features")
+                trained = next(found for found in features.inputs if found.step == "stage_one")
+                below = _add_phases(graph, trained, recipe, block.stage_one, split, params)
+                middle = graph.run(features, _features_words(features.settings))
+                graph.feed(below, middle, (trained.name, features.name))
+                source = graph.run(other, str(block.stage_two))
+                graph.feed(middle, source, (features.name, other.name))
+            graph.feed(source, graph.of["stage_one", run.name], (other.name, run.name))
 
 
 def _features_words(settings: Any) -> str:
