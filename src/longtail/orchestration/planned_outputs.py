@@ -91,7 +91,12 @@ def plan_figure(
     context: dict[str, Any],
     beside: tuple[PlannedCell, ...] = (),
 ) -> Published:
-    """A figure over the cells of its table's methods, and over those that it alone asks for."""
+    """A figure over the cells of its table's methods, and over those that it alone asks for.
+
+    Its settings may say `table`; `reads`, the steps whose runs it reads; `built_in`, lists of counts, and
+    `files`, other files that it reads where they are at hand; `balanced`, a run of its own
+    (`planned_reference`); and `draws_plan`.
+    """
     table = getattr(figure.options, "table", None)
     built_in = (f"longtail.data:counts/{name}.csv" for name in getattr(figure.options, "built_in", ()))
     modules = ("longtail.publish.figures.drawing", module_name("figures", figure.name), *built_in)

@@ -181,7 +181,7 @@ def _panel(axis: Axes, found: Cone, words: list[str]) -> None:
         axis.contour(*grid, values, levels=[0], colors="#1a1a1a", linewidths=1.3)
     for number, (colour, mark, word) in enumerate(zip(COLOURS, MARKS, words, strict=True)):
         own = found.features[found.second == bool(number)]
-        axis.scatter(*own.T, s=13, color=colour, marker=mark, alpha=0.6, linewidth=0,
+        axis.scatter(own[:, 0], own[:, 1], s=13, color=colour, marker=mark, alpha=0.6, linewidth=0,
                      label=f"{word}, {len(own)} test images")  # fmt: skip
         arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 2.2, "shrinkA": 0, "shrinkB": 0}
         axis.annotate("", xy=arrows[number], xytext=(0, 0), arrowprops=arrow, zorder=4)

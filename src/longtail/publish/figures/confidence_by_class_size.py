@@ -7,7 +7,6 @@ Three means of softmax probabilities over the test images, each class's images c
     given      of the class, over the images of all classes, times the number of classes: 1 is a fair share
 """
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -111,6 +110,6 @@ def class_probabilities(logits: np.ndarray, labels: np.ndarray, classes: int) ->
     return {"right": right / number, "largest": largest / number, "given": classes * given / tested}
 
 
-def _predictions(cell: Cell) -> Sequence[np.ndarray]:
+def _predictions(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     found = cell.predictions()
     return found["logits"], found["labels"]
