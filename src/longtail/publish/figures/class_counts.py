@@ -36,7 +36,7 @@ class Profile(BaseSettings):
     ratio: float = Field(ge=1, lt=1e6)
 
 
-class Dataset(BaseSettings):
+class ClassSizes(BaseSettings):
     """The class sizes of one dataset, from one of four places."""
 
     label: str = Field(min_length=1, max_length=80)
@@ -46,7 +46,7 @@ class Dataset(BaseSettings):
     exponential: Profile | None = None
 
     @model_validator(mode="after")
-    def _one_place(self) -> "Dataset":
+    def _one_place(self) -> "ClassSizes":
         given = [self.counts, self.list, self.numbers, self.exponential]
         if sum(place is not None for place in given) != 1:
             raise ValueError("needs counts, list, numbers or exponential, one of them")
@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     """Whose splits are drawn: a table's, or with `datasets` those instead."""
 
     table: str | None = "table2"  # null: datasets alone
-    datasets: Annotated[list[Dataset], Field(max_length=20)] = Field([])  # beside the splits of the table
+    datasets: Annotated[list[ClassSizes], Field(max_length=20)] = Field([])  # beside the splits of the table
     reads: ClassVar[tuple[str, ...]] = ("split",)
 
     @model_validator(mode="after")
@@ -146,7 +146,7 @@ def draw(job: PublishedJob) -> Figure:
     return figure
 
 
-def _sizes(job: PublishedJob, dataset: Dataset) -> list[int] | None:
+def _sizes(job: PublishedJob, dataset: ClassSizes) -> list[int] | None:
     """Training images of each class of a dataset; None where its file was not at hand when it was planned."""
     if dataset.exponential is not None:
         profile = dataset.exponential
