@@ -1,0 +1,97 @@
+"""Pictures whose labels a check suspects, and near-duplicates, out of the CSV files that it writes."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from longtail.errors import UserError
+from longtail.publish.page.pictures import Gallery
+from longtail.publish.page.shown import share
+
+ISSUES = 24  # pictures that are shown
+OF_A_CLASS = 4  # of them
+PAIR = ("file", "same_as")
+PAIRS = 12  # near-duplicates that are shown
+
+
+def label_issues(file: Path, gallery: Gallery) -> dict[str, Any] | None:
+    """The most suspect labels, a few of a class at most; None where no check was made.
+
+    Args:
+        file: label_issues.csv: file, given_class, suggested_class and self_confidence, the probability in
+            [0, 1] that a model which has not seen the picture gives to the given class.
+
+    Raises:
+        UserError: if the file has other columns, or a probability that is none.
+    """
+    columns = ("file", "given_class", "suggested_class", "self_confidence")
+    rows = _read(file, columns)
+    if rows is None:
+        return None
+    known = sorted((_probability(file, row["self_confidence"]), row["file"], row) for row in rows)
+    taken: Counter[str] = Counter()
+    shown = []
+    for confidence, path, row in known:
+        taken[row["given_class"]] += 1
+        if taken[row["given_class"]] <= OF_A_CLASS and len(shown) < ISSUES:
+            shown.append(
+                {
+                    "file": path,
+                    "given": row["given_class"],
+                    "suggested": row["suggested_class"],
+                    "confidence": share(confidence),
+                    "image": gallery.of_path(path),
+                }
+            )
+    return {"file": str(file), "number": len(rows), "shown": shown, "left": len(rows) - len(shown)}
+
+
+def near_duplicates(file: Path, gallery: Gallery) -> dict[str, Any] | None:
+    """The first pairs of pictures that are nearly the same, in the file's order; None without a check.
+
+    Args:
+        file: near_duplicates.csv: file and same_as, and whatever else stands beside them.
+
+    Raises:
+        UserError: if the file has other columns.
+    """
+    rows = _read(file, PAIR)
+    if rows is None:
+        return None
+    shown = [
+        {
+            "files": [(row[name], gallery.of_path(row[name])) for name in PAIR],
+            "rest": [
+                (name, Shown(str(value))) for name, value in row.items() if name not in ("file", "same_as")
+            ],
+        }
+        for row in rows[:PAIRS]
+    ]
+    return {"file": str(file), "number": len(rows), "shown": shown, "left": len(rows) - len(shown)}
+
+
+def _read(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]] | None:
+    try:
+        with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+            reader = csv.DictReader(lines, restval="")
+            heads = reader.fieldnames or []
+            rows = [{name: row[name] for name in heads} for row in reader]
+    except FileNotFoundError:
+        return None
+    except csv.Error as error:
+        raise UserError(f"{file}: is no CSV file ({error}); delete it, or check the pictures again") from None
+    if absent := [name for name in columns if name not in heads]:
+        needed = f"has no column {absent[0]}, needs {', '.join(columns)}"
+        raise UserError(f"{file}: {needed}; delete it, or check the pictures again")
+    return rows
+
+
+def _probability(file: Path, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UserError(f"{file}: self_confidence {text!r} is no probability between 0 and 1")
+    return value
