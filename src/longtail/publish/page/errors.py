@@ -7,25 +7,24 @@ import pandas as pd
 
 from longtail.groups import GROUPS
 from longtail.publish.job import PublishedJob
-from longtail.publish.page.answers import pooled
 from longtail.publish.page.choice import Chosen
 from longtail.publish.page.shown import count, share
 
-CONFUSIONS = 40  # pairs of classes
-CLASSES = 60  # classes, the least accurate ones
+CONFUSIONS = 25  # pairs of classes
+CLASSES = 40  # classes, the least accurate ones
 WORST = 24  # images
 
 
-def errors(job: PublishedJob, chosen: Chosen) -> dict[str, Any]:
+def errors(job: PublishedJob, chosen: Chosen, found: pd.DataFrame) -> dict[str, Any]:
     """What the page says of the errors of a method, over all its runs at one imbalance and subset.
 
     Args:
         job: whose groups count.
         chosen: the method, with its runs.
+        found: their answers, as `pooled` gives them.
     """
     counts = chosen.cells[0].frame("split", "counts.csv")
     names, train = counts["name"].tolist(), counts["train"].tolist()
-    found = pooled(chosen.cells)
     groups = [job.group(number) for number in train]
     pairs = confusions(found)
     classes = least_accurate(found)
@@ -34,6 +33,7 @@ def errors(job: PublishedJob, chosen: Chosen) -> dict[str, Any]:
         "images": found["sample"].nunique(),
         "answers": len(found),
         "wrong": int((found["label"] != found["predicted"]).sum()),
+        "wrong_images": found.loc[found["label"] != found["predicted"], "sample"].nunique(),
         "groups": _groups(job, found, groups),
         "confusions": [
             {
@@ -87,8 +87,8 @@ def least_accurate(found: pd.DataFrame) -> pd.DataFrame:
     return classes.reset_index().sort_values(["accuracy", "label"], ignore_index=True)
 
 
-def worst(found: pd.DataFrame, number: int = WORST) -> pd.DataFrame:
-    """The images whose wrong answers are the most confident ones, over all runs.
+def worst(found: pd.DataFrame) -> pd.DataFrame:
+    """The images that a run gets wrong, those of the most confident wrong answers first.
 
     An image's score is the mean over runs of the confidence in the wrong answer, 0 where a run is right; so
     what every run gets wrong comes first.
@@ -114,7 +114,7 @@ def worst(found: pd.DataFrame, number: int = WORST) -> pd.DataFrame:
         }
     ).rename_axis("sample")
     ordered = images.reset_index().sort_values(["score", "sample"], ascending=[False, True])
-    return ordered.head(number).drop(columns="score").reset_index(drop=True)
+    return ordered.drop(columns="score").reset_index(drop=True)
 
 
 def _groups(job: PublishedJob, found: pd.DataFrame, groups: Sequence[str]) -> list[dict[str, Any]]:

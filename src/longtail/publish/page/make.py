@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
@@ -18,10 +19,10 @@ from longtail.data.held_out import validation_words
 from longtail.groups import group_sizes
 from longtail.publish.bootstrap import RESAMPLES
 from longtail.publish.job import Cell, PublishedJob, cells_of
-from longtail.publish.page.answers import pooled
+from longtail.publish.page.answers import answers, interval, pooled
 from longtail.publish.page.card import model_card
 from longtail.publish.page.choice import Chosen, choices
-from longtail.publish.page.errors import errors, worst
+from longtail.publish.page.errors import WORST, errors, worst
 from longtail.publish.page.pictures import SIDE, Gallery, data_uri
 from longtail.publish.page.provenance import provenance
 from longtail.publish.page.scores import PRINTED, score_tables
@@ -45,26 +46,39 @@ def compute(planned: Mapping[str, Any], folder: Path) -> None:
     Raises:
         UserError: if a run, a model or a figure is missing or damaged, or a CSV file of suspects is not one.
     """
+    content = rendered(view(planned, cells_of(dict(planned)), folder))
+    (folder / Path(planned["outputs"][0]).name).write_bytes(content)
+
+
+def view(planned: Mapping[str, Any], cells: Sequence[Cell], folder: Path) -> dict[str, Any]:
+    """The parts of the page.
+
+    Args:
+        planned: what the plan says of the page.
+        cells: the runs that it reads, in the order in which `parts` of the plan count them.
+        folder: where it is written.
+    """
     context = planned["context"]
-    cells = cells_of(dict(planned))
     parts = [_jobs(part, cells[slice(*part["cells"])], folder) for part in context["parts"]]
-    main = parts[0]
-    found = choices(context["models"], main, cells[slice(*context["parts"][0]["cells"])])
+    jobs = list(chain(*parts))
+    main = next(job for job in jobs if job.cells)
+    # without tables of its own, a settings file has those of its sweeps
+    found = choices(context["models"], parts[0] or jobs, cells[slice(*context["parts"][0]["cells"])])
     marked = _marked(found)
-    tables = [score_tables(job, marked.get(job.name, {})) for job in chain(*parts) if job.cells]
+    tables = [score_tables(job, marked.get(job.name, {})) for job in jobs if job.cells]
     gallery = Gallery(cells[0].runs["acquire"])
-    view = {
+    shown: dict[str, Any] = {
         "title": Path(planned["folder"]).name if planned["folder"] != "results" else "results",
         "source": planned["settings"]["source"],
         "identity": planned["identity"],
-        "summary": _summary(main[0], cells),
+        "summary": _summary(main, cells),
         "tables": tables,
         "printed": any(PRINTED in part["heads"] for table in tables for part in table["at"]),
-        "reference": any(job.settings.against for job in chain(*parts)),
+        "reference": any(job.settings.against for job in jobs),
         "resamples": f"{RESAMPLES:,}",
-        "validation": main[0].validation,
-        "chosen": [_chosen(main[0], one) for one in found],
-        "errors": [_errors(main[0], one, gallery) for one in found],
+        "validation": main.validation,
+        "chosen": [_chosen(main, one) for one in found],
+        "errors": [_errors(main, one, gallery) for one in found],
         "gallery": gallery,
         "side": SIDE,
         "issues": None,
@@ -75,11 +89,11 @@ def compute(planned: Mapping[str, Any], folder: Path) -> None:
     }
     for name in context["files"]:
         read = label_issues if Path(name).name == "label_issues.csv" else near_duplicates
-        view["issues" if read is label_issues else "pairs"] = read(Path(name), gallery)
-    (folder / Path(planned["outputs"][0]).name).write_bytes(rendered(view))
+        shown["issues" if read is label_issues else "pairs"] = read(Path(name), gallery)
+    return shown
 
 
-def rendered(view: Mapping[str, Any]) -> bytes:
+def rendered(parts: Mapping[str, Any]) -> bytes:
     """The page of its parts. Whatever is not ours, such as names of classes and files, is escaped.
 
     Nothing but the page's own style and script may act in it, and nothing is loaded: a policy says so to the
@@ -92,7 +106,7 @@ def rendered(view: Mapping[str, Any]) -> bytes:
         "base-uri 'none'; form-action 'none'"
     )
     text = pages.get_template("index.html").render(
-        view, style=Markup(style), script=Markup(script), policy=Markup(policy)
+        parts, style=Markup(style), script=Markup(script), policy=Markup(policy)
     )
     # names of files may hold bytes that are no text
     return (text.strip() + "\n").encode("utf-8", "backslashreplace")
@@ -166,11 +180,21 @@ def _summary(job: PublishedJob, cells: Sequence[Cell]) -> list[tuple[str, str]]:
 
 
 def _chosen(job: PublishedJob, chosen: Chosen) -> dict[str, Any]:
-    return {"is": chosen, "card": model_card(job, chosen) if chosen.folder else None, "place": _place(chosen)}
+    right = [answers(cell).right.mean() for cell in chosen.cells]
+    bounds = interval(chosen.cells)
+    return {
+        "is": chosen,
+        "place": _place(chosen),
+        "accuracy": share(fmean(right)),
+        "interval": f"{share(bounds[0]).text} to {share(bounds[1]).text}" if bounds else "",
+        "runs": len(right),
+        "card": model_card(job, chosen) if chosen.folder else None,
+    }
 
 
 def _errors(job: PublishedJob, chosen: Chosen, gallery: Gallery) -> dict[str, Any]:
-    found = errors(job, chosen)
+    answered = pooled(chosen.cells)
+    found = errors(job, chosen, answered)
     names = found["names"]
     images = [
         {
@@ -182,14 +206,17 @@ def _errors(job: PublishedJob, chosen: Chosen, gallery: Gallery) -> dict[str, An
             "wrong": row.wrong,
             "runs": row.runs,
         }
-        for row in worst(pooled(chosen.cells)).itertuples()
+        for row in worst(answered).head(WORST).itertuples()
     ]
-    return {"is": chosen, "place": _place(chosen), "worst": images, **found}
+    left = max(0, found["wrong_images"] - len(images))
+    return {"is": chosen, "place": _place(chosen), "worst": images, "worst_left": left, **found}
 
 
 def _place(chosen: Chosen) -> str:
     seeds = [cell.seed for cell in chosen.cells]
-    return f"{chosen.cells[0].imbalance_words}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    first = chosen.cells[0]
+    imbalance = first.imbalance_words if first.ratio is not None else f"{first.imbalance} imbalance"
+    return f"{imbalance}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _figure(figure: Mapping[str, str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from longtail.data.file_names import unpacked
 from longtail.errors import UserError
 from longtail.runs.lookup import pictures_root
 
-SIDE = 128  # pixels of the longer side, at most
+SIDE = 160  # pixels of the longer side, at most
 QUALITY = 72  # of JPEG
 PARTS = ("train", "validation", "test")
 

@@ -12,6 +12,7 @@ from longtail.publish.tables.notes import notes, warnings
 from longtail.publish.tables.rows import shown_results, table_rows
 from longtail.publish.tables.words import NOT_APPLICABLE, number
 
+NARROW = "\N{NO-BREAK SPACE}"  # between what is not to be parted
 PRINTED = "printed in the paper"
 
 
@@ -59,7 +60,8 @@ def _columns(job: PublishedJob, imbalance: str, rows: pd.DataFrame) -> Iterator[
     yield "all", _means(rows, "accuracy")
     yield "95 % interval of all", [_interval(_cells(job, method, imbalance)) for method in rows["method"]]
     for group, words in job.group_words().items():
-        yield words, _means(rows, group)
+        head, _, size = words.partition(" ")
+        yield f"{head} {size.replace(' ', NARROW)}", _means(rows, group)
     for quantity in ("linear", "forgetting"):
         if quantity in (job.settings.columns or []):
             yield quantity, _means(rows, quantity)

@@ -11,8 +11,7 @@ from longtail.publish.page.shown import share
 
 ISSUES = 24  # pictures that are shown
 OF_A_CLASS = 4  # of them
-PAIR = ("file", "same_as")
-PAIRS = 12  # near-duplicates that are shown
+GROUPS, ALIKE = 8, 4  # near-duplicates that are shown: groups, and pictures of one
 
 
 def label_issues(file: Path, gallery: Gallery) -> dict[str, Any] | None:
@@ -48,27 +47,41 @@ def label_issues(file: Path, gallery: Gallery) -> dict[str, Any] | None:
 
 
 def near_duplicates(file: Path, gallery: Gallery) -> dict[str, Any] | None:
-    """The first pairs of pictures that are nearly the same, in the file's order; None without a check.
+    """Groups of pictures that are nearly the same, in the file's order; None without a check.
 
     Args:
-        file: near_duplicates.csv: file and same_as, and whatever else stands beside them.
+        file: near_duplicates.csv, a row a picture: group (its number), crosses (in several of what the group
+            stands: parts, classes, both or nothing), file, part, class.
 
     Raises:
         UserError: if the file has other columns.
     """
-    rows = _read(file, PAIR)
+    rows = _read(file, ("group", "crosses", "file", "part", "class"))
     if rows is None:
         return None
+    groups: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(row)
+    crossing = [members[0]["crosses"] for members in groups.values()]
     shown = [
         {
-            "files": [(row[name], gallery.of_path(row[name])) for name in PAIR],
-            "rest": [
-                (name, Shown(str(value))) for name, value in row.items() if name not in ("file", "same_as")
+            "crosses": members[0]["crosses"],
+            "pictures": [
+                {**row, "image": gallery.of_path(row["file"]), "label": row["class"]}
+                for row in members[:ALIKE]
             ],
+            "left": max(0, len(members) - ALIKE),
         }
-        for row in rows[:PAIRS]
+        for members in list(groups.values())[:GROUPS]
     ]
-    return {"file": str(file), "number": len(rows), "shown": shown, "left": len(rows) - len(shown)}
+    return {
+        "file": str(file),
+        "number": len(groups),
+        "parts": sum("parts" in words for words in crossing),
+        "classes": sum("classes" in words for words in crossing),
+        "shown": shown,
+        "left": len(groups) - len(shown),
+    }
 
 
 def _read(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]] | None:
