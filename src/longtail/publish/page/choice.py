@@ -1,4 +1,4 @@
-"""The methods that the page speaks of: those of exported models, else the best one of the first table."""
+"""The methods that the page speaks of: those of exported models, else the best one of a table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Chosen:
 def choices(
     models: Sequence[Mapping[str, Any]], jobs: Sequence[PublishedJob], cells: Sequence[Cell]
 ) -> list[Chosen]:
-    """What was chosen: a method a model; without models the best of the first table that has runs.
+    """What was chosen: a method a model; without models the best of the first table that can tell.
 
     Args:
         models: of the plan: name, folder, table (or None), among (their methods).
@@ -55,10 +55,18 @@ def choices(
         own = job.cells if job else [cell for cell in cells if cell.method in model["among"]]
         labels = _labels(job.settings) if job else {}
         found.append(_chosen(model["name"], Path(model["folder"]), job, model["among"], own, labels))
-    for job in jobs if not found else ():
-        if job.cells:
-            return [_chosen("", None, job, job.settings.methods, job.cells, _labels(job.settings))]
-    return found
+    if found:
+        return found
+    looked = [one for job in jobs if (one := _best_of(job))]
+    return [next((one for one in looked if one.by_validation), looked[0])]
+
+
+def _best_of(job: PublishedJob) -> Chosen | None:
+    """The best of a table's own rows, without what only its column `linear` shows; None without a run."""
+    own = dict.fromkeys(row.method for row in job.settings.rows if row.method)
+    methods = list(own) or job.settings.methods
+    cells = [cell for cell in job.cells if cell.method in methods]
+    return _chosen("", None, job, methods, cells, _labels(job.settings)) if cells else None
 
 
 def _chosen(

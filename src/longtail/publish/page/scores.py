@@ -38,6 +38,7 @@ def score_tables(job: PublishedJob, marked: Mapping[str, str]) -> dict[str, Any]
 def _at(job: PublishedJob, imbalance: str, rows: pd.DataFrame, marked: Mapping[str, str]) -> dict[str, Any]:
     columns = {head: cells for head, cells in _columns(job, imbalance, rows) if any(c.text for c in cells)}
     resampled = {over(cells) for method in rows["method"] if (cells := _cells(job, method, imbalance))}
+    resampled |= set(rows["over"].dropna())
     return {
         "imbalance": imbalance,
         "heads": list(columns),
@@ -51,6 +52,7 @@ def _at(job: PublishedJob, imbalance: str, rows: pd.DataFrame, marked: Mapping[s
                 "cells": [cells[place] for cells in columns.values()],
             }
             for place, row in enumerate(rows.itertuples())
+            if any(cells[place].text for cells in columns.values())  # else not run, and nothing printed
         ],
     }
 
