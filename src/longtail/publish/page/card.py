@@ -8,12 +8,12 @@ from longtail.export.folder import CARD, ONNX, WEIGHTS, Description, opened
 from longtail.export.temperature import negative_log_likelihood
 from longtail.metrics import expected_calibration_error, group_accuracy
 from longtail.publish.job import PublishedJob
-from longtail.publish.page.choice import Chosen
+from longtail.publish.page.choice import ChosenMethod
 from longtail.publish.page.shown import Shown, share
 from longtail.publish.tables.words import number
 
 
-def model_card(job: PublishedJob, chosen: Chosen) -> dict[str, Any]:
+def model_card(job: PublishedJob, chosen: ChosenMethod) -> dict[str, Any]:
     """What the page says of an exported model: of one run, the first of the method that was chosen.
 
     Args:

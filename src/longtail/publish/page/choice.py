@@ -14,7 +14,7 @@ from longtail.settings.published import Table
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenMethod:
     """A method whose errors are shown.
 
     Attributes:
@@ -40,7 +40,7 @@ class Chosen:
 
 def choices(
     models: Sequence[Mapping[str, Any]], jobs: Sequence[PublishedJob], cells: Sequence[Cell]
-) -> list[Chosen]:
+) -> list[ChosenMethod]:
     """What was chosen: a method a model; without models the best of the first table that can tell.
 
     Args:
@@ -61,7 +61,7 @@ def choices(
     return [next((one for one in looked if one.by_validation), looked[0])]
 
 
-def _best_of(job: PublishedJob) -> Chosen | None:
+def _best_of(job: PublishedJob) -> ChosenMethod | None:
     """The best of a table's own rows, without what only its column `linear` shows; None without a run."""
     own = dict.fromkeys(row.method for row in job.settings.rows if row.method)
     methods = list(own) or job.settings.methods
@@ -76,13 +76,13 @@ def _chosen(
     methods: Sequence[str],
     cells: Sequence[Cell],
     labels: Mapping[str, str],
-) -> Chosen:
+) -> ChosenMethod:
     shown = at_first_place(cells)
     known = [method for method in methods if any(cell.method == method for cell in shown)]
     table = scores(known, shown)
     chosen = best(table) if len(known) > 1 else ""
     method = chosen or known[0]
-    return Chosen(
+    return ChosenMethod(
         model=model,
         folder=folder,
         table=job.name if job else "",

@@ -7,7 +7,7 @@ import pandas as pd
 
 from longtail.groups import GROUPS
 from longtail.publish.job import PublishedJob
-from longtail.publish.page.choice import Chosen
+from longtail.publish.page.choice import ChosenMethod
 from longtail.publish.page.shown import count, share
 
 CONFUSIONS = 25  # pairs of classes
@@ -15,7 +15,7 @@ CLASSES = 40  # classes, the least accurate ones
 WORST = 24  # images
 
 
-def errors(job: PublishedJob, chosen: Chosen, found: pd.DataFrame) -> dict[str, Any]:
+def errors(job: PublishedJob, chosen: ChosenMethod, found: pd.DataFrame) -> dict[str, Any]:
     """What the page says of the errors of a method, over all its runs at one imbalance and subset.
 
     Args:

@@ -21,7 +21,7 @@ from longtail.publish.bootstrap import RESAMPLES
 from longtail.publish.job import Cell, PublishedJob, cells_of
 from longtail.publish.page.answers import answers, interval, pooled
 from longtail.publish.page.card import model_card
-from longtail.publish.page.choice import Chosen, choices
+from longtail.publish.page.choice import ChosenMethod, choices
 from longtail.publish.page.errors import WORST, errors, worst
 from longtail.publish.page.pictures import SIDE, Gallery, data_uri
 from longtail.publish.page.provenance import provenance
@@ -144,7 +144,7 @@ def _jobs(part: Mapping[str, Any], cells: Sequence[Cell], folder: Path) -> list[
     return jobs
 
 
-def _marked(found: Sequence[Chosen]) -> dict[str, dict[str, str]]:
+def _marked(found: Sequence[ChosenMethod]) -> dict[str, dict[str, str]]:
     """The methods that validation images chose: by table, and by the imbalance in words."""
     marked: dict[str, dict[str, str]] = {}
     for one in found:
@@ -179,7 +179,7 @@ def _summary(job: PublishedJob, cells: Sequence[Cell]) -> list[tuple[str, str]]:
     return rows
 
 
-def _chosen(job: PublishedJob, chosen: Chosen) -> dict[str, Any]:
+def _chosen(job: PublishedJob, chosen: ChosenMethod) -> dict[str, Any]:
     right = [answers(cell).right.mean() for cell in chosen.cells]
     bounds = interval(chosen.cells)
     return {
@@ -192,7 +192,7 @@ def _chosen(job: PublishedJob, chosen: Chosen) -> dict[str, Any]:
     }
 
 
-def _errors(job: PublishedJob, chosen: Chosen, gallery: Gallery) -> dict[str, Any]:
+def _errors(job: PublishedJob, chosen: ChosenMethod, gallery: Gallery) -> dict[str, Any]:
     answered = pooled(chosen.cells)
     found = errors(job, chosen, answered)
     names = found["names"]
@@ -212,7 +212,7 @@ def _errors(job: PublishedJob, chosen: Chosen, gallery: Gallery) -> dict[str, An
     return {"is": chosen, "place": _place(chosen), "worst": images, "worst_left": left, **found}
 
 
-def _place(chosen: Chosen) -> str:
+def _place(chosen: ChosenMethod) -> str:
     seeds = [cell.seed for cell in chosen.cells]
     first = chosen.cells[0]
     imbalance = first.imbalance_words if first.ratio is not None else f"{first.imbalance} imbalance"
