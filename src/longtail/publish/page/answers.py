@@ -33,7 +33,8 @@ class Answers:
     @property
     def right(self) -> npt.NDArray[np.bool_]:
         """Whether each answer is the given class."""
-        return self.predicted == self.labels
+        right: npt.NDArray[np.bool_] = self.predicted == self.labels
+        return right
 
 
 def answers(cell: Cell) -> Answers:

@@ -8,7 +8,7 @@ import pandas as pd
 from longtail.groups import GROUPS
 from longtail.publish.job import PublishedJob
 from longtail.publish.page.choice import ChosenMethod
-from longtail.publish.page.shown import count, share
+from longtail.publish.page.shown import count, named_rows, share
 
 CONFUSIONS = 25  # pairs of classes
 CLASSES = 40  # classes, the least accurate ones
@@ -46,7 +46,7 @@ def errors(job: PublishedJob, chosen: ChosenMethod, found: pd.DataFrame) -> dict
                     count(train[row.predicted]),
                 ],
             }
-            for row in pairs.head(CONFUSIONS).itertuples()
+            for row in named_rows(pairs.head(CONFUSIONS))
         ],
         "confusions_left": max(0, len(pairs) - CONFUSIONS),
         "classes": [
@@ -56,7 +56,7 @@ def errors(job: PublishedJob, chosen: ChosenMethod, found: pd.DataFrame) -> dict
                 "cells": [count(train[row.label]), count(row.images), share(row.accuracy)],
                 "taken": _taken(pairs, int(row.label), names),
             }
-            for row in classes.head(CLASSES).itertuples()
+            for row in named_rows(classes.head(CLASSES))
         ],
         "classes_left": max(0, len(classes) - CLASSES),
         "names": names,

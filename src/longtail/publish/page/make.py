@@ -26,7 +26,7 @@ from longtail.publish.page.errors import WORST, errors, worst
 from longtail.publish.page.pictures import SIDE, Gallery, data_uri
 from longtail.publish.page.provenance import provenance
 from longtail.publish.page.scores import PRINTED, score_tables
-from longtail.publish.page.shown import share
+from longtail.publish.page.shown import named_rows, share
 from longtail.publish.page.suspects import label_issues, near_duplicates
 from longtail.rendering import environment
 from longtail.settings.published import Groups, Table
@@ -206,7 +206,7 @@ def _errors(job: PublishedJob, chosen: ChosenMethod, gallery: Gallery) -> dict[s
             "wrong": row.wrong,
             "runs": row.runs,
         }
-        for row in worst(answered).head(WORST).itertuples()
+        for row in named_rows(worst(answered).head(WORST))
     ]
     left = max(0, found["wrong_images"] - len(images))
     return {"is": chosen, "place": _place(chosen), "worst": images, "worst_left": left, **found}

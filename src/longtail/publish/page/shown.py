@@ -1,6 +1,7 @@
 """What stands in a cell of the page's tables: a text, and the number by which its column is sorted."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -16,6 +17,11 @@ class Shown:
 
 
 EMPTY = Shown("")
+
+
+def named_rows(frame: pd.DataFrame) -> list[Any]:
+    """The rows of a frame as tuples with the columns' names; of any types, which no checker can tell."""
+    return list(frame.itertuples(index=False))
 
 
 def percent(value: float | None, decimals: int = 1) -> Shown:

@@ -30,7 +30,7 @@ def label_issues(file: Path, gallery: Gallery) -> dict[str, Any] | None:
         return None
     known = sorted((_probability(file, row["self_confidence"]), row["file"], row) for row in rows)
     taken: Counter[str] = Counter()
-    shown = []
+    shown: list[dict[str, Any]] = []
     for confidence, path, row in known:
         taken[row["given_class"]] += 1
         if taken[row["given_class"]] <= OF_A_CLASS and len(shown) < ISSUES:
