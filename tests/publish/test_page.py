@@ -261,7 +261,7 @@ def write(file: Path, rows: list[dict[str, object]]) -> Path:
 
 
 def issue(file: str, given: str, confidence: float) -> dict[str, object]:
-    names = ("file", "given_class", "suggested_class", "self_confidence")
+    names = ("file", "class", "suggested", "self_confidence")
     return dict(zip(names, (file, given, "other", confidence), strict=True))
 
 
@@ -296,9 +296,9 @@ def test_near_duplicates_are_shown_by_group_those_that_cross_parts_first(runs, t
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("file,given_class\na,b\n", "has no column suggested_class"),
-        ("file,given_class,suggested_class,self_confidence\na,b,c,2\n", "'2' is no probability"),
-        ("file,given_class,suggested_class,self_confidence\na,b,c,x\n", "'x' is no probability"),
+        ("file,class\na,b\n", "has no column suggested"),
+        ("file,class,suggested,self_confidence\na,b,c,2\n", "'2' is no probability"),
+        ("file,class,suggested,self_confidence\na,b,c,x\n", "'x' is no probability"),
         ("", "has no column file"),
     ],
 )

@@ -1,6 +1,6 @@
 rule page:
     input:
-        lambda w: PLAN.page["index"].inputs,
+        lambda w: MISSING.inputs(PLAN.page["index"]),
     output:
         report(
             "<results>/index.html",

@@ -14,7 +14,7 @@ from longtail.settings.params import Params
 if TYPE_CHECKING:
     from longtail.orchestration.planner import Planner
 
-SUSPECTS = ("label_issues.csv", "near_duplicates.csv")  # of a check of picture files, where it was made
+LABELS, NEAR = "label_issues.csv", "near_duplicates.csv"  # what is suspected of picture files
 
 
 def plan_page(planner: "Planner", parts: Iterable[tuple[Params, list[PlannedCell]]]) -> Published:
@@ -42,7 +42,10 @@ def plan_page(planner: "Planner", parts: Iterable[tuple[Params, list[PlannedCell
         cells += own
     result, first = planner.plan, parts[0][0]
     modules = ("longtail.publish.page.make",)
-    files = _suspects(first)
+    # by which of the plan suspect labels are found, where it is asked for
+    checks = [item for item in result.published() if any(Path(name).name == LABELS for name in item.outputs)]
+    pictures = not isinstance(first.data, PublishedData)
+    near = manifest.file_of(first.dataset).with_name(NEAR)
     return Published(
         kind="page",
         name="index",
@@ -68,17 +71,9 @@ def plan_page(planner: "Planner", parts: Iterable[tuple[Params, list[PlannedCell
                 }
                 for name, item in result.models.items()
             ],
-            "files": files,
-            "suspects": files_digest(map(Path, files)),
+            "files": [f"{result.results}/{LABELS}", str(near)] if pictures else [],
+            "near": files_digest([planner.root / near] if pictures else []),
         },
         suffixes=("html",),
-        built_on=(*result.figures.values(), *result.models.values()),
+        built_on=(*result.figures.values(), *result.models.values(), *checks),
     )
-
-
-def _suspects(params: Params) -> list[str]:
-    """Where a check of the dataset's picture files writes what it suspects; nothing for other datasets."""
-    if isinstance(params.data, PublishedData):
-        return []
-    folder = manifest.file_of(params.dataset).parent
-    return [str(folder / name) for name in SUSPECTS]

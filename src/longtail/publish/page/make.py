@@ -88,7 +88,7 @@ def view(planned: Mapping[str, Any], cells: Sequence[Cell], folder: Path) -> dic
         "provenance": provenance(cells),
     }
     for name in context["files"]:
-        read = label_issues if Path(name).name == "label_issues.csv" else near_duplicates
+        read = label_issues if name == context["files"][0] else near_duplicates
         shown["issues" if read is label_issues else "pairs"] = read(Path(name), gallery)
     return shown
 

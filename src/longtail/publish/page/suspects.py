@@ -18,13 +18,14 @@ def label_issues(file: Path, gallery: Gallery) -> dict[str, Any] | None:
     """The most suspect labels, a few of a class at most; None where no check was made.
 
     Args:
-        file: label_issues.csv: file, given_class, suggested_class and self_confidence, the probability in
-            [0, 1] that a model which has not seen the picture gives to the given class.
+        file: label_issues.csv: file, class (the given one), suggested (the more likely one) and
+            self_confidence, the probability in [0, 1] that a model which has not seen the picture gives to
+            the given class.
 
     Raises:
         UserError: if the file has other columns, or a probability that is none.
     """
-    columns = ("file", "given_class", "suggested_class", "self_confidence")
+    columns = ("file", "class", "suggested", "self_confidence")
     rows = _read(file, columns)
     if rows is None:
         return None
@@ -32,13 +33,13 @@ def label_issues(file: Path, gallery: Gallery) -> dict[str, Any] | None:
     taken: Counter[str] = Counter()
     shown: list[dict[str, Any]] = []
     for confidence, path, row in known:
-        taken[row["given_class"]] += 1
-        if taken[row["given_class"]] <= OF_A_CLASS and len(shown) < ISSUES:
+        taken[row["class"]] += 1
+        if taken[row["class"]] <= OF_A_CLASS and len(shown) < ISSUES:
             shown.append(
                 {
                     "file": path,
-                    "given": row["given_class"],
-                    "suggested": row["suggested_class"],
+                    "given": row["class"],
+                    "suggested": row["suggested"],
                     "confidence": share(confidence),
                     "image": gallery.of_path(path),
                 }
