@@ -39,13 +39,14 @@ if workflow.is_main_process:
 
 onstart:
     if workflow.is_main_process:
-        want(PLAN, workflow.dag.needrun_jobs())
-        if workflow.local_exec:
-            try:
-                check_gpus(workflow.dag.needrun_jobs())
-            except UserError as error:
-                print(error, file=sys.stderr)
-                sys.exit(2)
+        try:
+            with foreseen():
+                want(PLAN, workflow.dag.needrun_jobs())
+                if workflow.local_exec:
+                    check_gpus(workflow.dag.needrun_jobs())
+        except UserError as error:
+            print(error, file=sys.stderr)
+            sys.exit(2)
 
 
 def gpus(run):
