@@ -153,6 +153,8 @@ def parser() -> argparse.ArgumentParser:
     _params_option(sub)
     sub = command("plan", "print the runs: what exists, what is to do", _plan)
     _params_option(sub)
+    sub = command("pipeline", "write the stages of DVC for a settings file other than params.yaml", _pipeline)
+    _params_option(sub)
     sub = command("prune", "delete finished runs that no settings file needs, after showing them", _prune)
     _params_option(sub)
     sub.add_argument(
@@ -224,6 +226,12 @@ def _plan(options: argparse.Namespace) -> None:
     from longtail.orchestration.listing import show
 
     show(options.params)
+
+
+def _pipeline(options: argparse.Namespace) -> None:
+    from longtail.orchestration.pipeline import write_pipeline
+
+    write_pipeline(options.params)
 
 
 def _prune(options: argparse.Namespace) -> None:

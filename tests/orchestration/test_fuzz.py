@@ -37,7 +37,7 @@ stage_two: {joint: {}}
 tables: {t: {caption: c, rows: [{section: s, label: l, stage_one: ce, stage_two: joint}]}}
 """
 EVERYTHING = f"""\
-{TINY}  gamma: {{method: GraLoss, grid: {{stage_one.loss.gamma.b: [0.5, 2], stage_one.loss.gamma.a: [1]}}}}
+{TINY.replace("models: {}", "")}  gamma: {{method: GraLoss, grid: {{stage_one.loss.gamma.b: [0.5, 2], stage_one.loss.gamma.a: [1]}}}}
 models:
   best: {{method: GLAG}}
 """

@@ -12,6 +12,7 @@ from longtail.device import COMPUTING
 from longtail.errors import UserError, foreseen
 from longtail.orchestration.batching import want
 from longtail.orchestration.gpu_requests import asked, check_gpus
+from longtail.orchestration.pipeline import remind
 from longtail.orchestration.planner import plan
 from longtail.orchestration.snakemake_records import mend
 from longtail.orchestration.snapshot import settings
@@ -28,6 +29,7 @@ try:
             PLAN.write()
             stamp(PLAN)
             mend()
+            remind(PARAMS, PLAN)
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TAKEN = {  # what no table may be called
     "report": "results/report.html is the workflow's report",
     "runs": "results/runs.csv has the results of all runs",
+    "curves": "results/curves.csv has the curves of all trainings",
 }
 
 

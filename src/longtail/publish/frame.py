@@ -1,4 +1,4 @@
-"""runs.csv: all results of a settings file as one tidy frame, for everybody to load.
+"""runs.csv: all results of a settings file as one tidy frame, for everybody to load; curves.csv, metrics.json.
 
     pandas.read_csv("results/runs.csv")
 
@@ -14,12 +14,13 @@ from typing import Any
 
 import pandas as pd
 
+from longtail.publish.curves import curves, metrics
 from longtail.publish.job import PublishedJob
 from longtail.publish.results import results
 
 
 def compute(job: PublishedJob, recipes: Mapping[str, Any], classifiers: Mapping[str, Any]) -> None:
-    """Write runs.csv.
+    """Write runs.csv, and beside it curves.csv and metrics.json.
 
     Args:
         job: all runs, each once.
@@ -27,6 +28,9 @@ def compute(job: PublishedJob, recipes: Mapping[str, Any], classifiers: Mapping[
         classifiers: the same of the classifiers.
     """
     found = results(job)
+    numbers = json.dumps(metrics(found), indent=1) + "\n"
+    (job.folder / "metrics.json").write_text(numbers, encoding="utf-8", newline="\n")
+    curves(job).to_csv(job.folder / "curves.csv", index=False, lineterminator="\n")
     settings = pd.concat(
         [
             _settings(found["recipe"], {name: recipe_settings(block) for name, block in recipes.items()}),
