@@ -175,6 +175,20 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--params", metavar="FILE", help="settings whose groups the card has (default: many > 100, few < 20)"
     )
+    sub = command("log", "write finished runs of stage two to a tracker of experiments", _log)
+    sub.add_argument(
+        "names", nargs="+", metavar="RUN", help="names, or beginnings that no other has; folders"
+    )
+    sub.add_argument("--to", required=True, choices=("tensorboard", "mlflow", "wandb", "trackio"))
+    sub.add_argument(
+        "--at", metavar="PLACE", help="a folder, for mlflow also a URI (default: tracked/TRACKER)"
+    )
+    sub.add_argument(
+        "--table", action="append", default=[], metavar="FILE", help="a published table to log with the runs"
+    )
+    sub.add_argument(
+        "--params", metavar="FILE", help="settings whose groups metrics have (default: many > 100, few < 20)"
+    )
     sub = command("predict", "print the classes of pictures by an exported model", _predict)
     sub.add_argument("model", metavar="MODEL", help="an exported folder, its model.safetensors or model.onnx")
     sub.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, patterns")
@@ -253,6 +267,12 @@ def _export(options: argparse.Namespace) -> None:
     from longtail.export.write import export
 
     export(options.name, options.to, options.params)
+
+
+def _log(options: argparse.Namespace) -> None:
+    from longtail.tracking.log import log
+
+    log(options.names, options.to, options.at, options.table, options.params)
 
 
 def _predict(options: argparse.Namespace) -> None:

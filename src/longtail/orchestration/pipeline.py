@@ -184,7 +184,7 @@ def _below(file: Path, root: Path) -> Path:
         return file.resolve().relative_to(root.resolve())
     except ValueError:
         raise UserError(
-            f"{file}: lies outside {root.resolve()}, and DVC follows files of its repository alone; copy it there"
+            f"{file}: lies outside {root.resolve()}, where DVC follows no file; copy it there"
         ) from None
 
 

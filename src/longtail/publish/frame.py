@@ -1,11 +1,12 @@
-"""runs.csv: all results of a settings file as one tidy frame, for everybody to load; curves.csv, metrics.json.
+"""runs.csv: all results of a settings file as one tidy frame, for everybody to load.
 
     pandas.read_csv("results/runs.csv")
 
 A row a run of stage two and a split, runs in the order of the tables and then the sweeps; the columns of
 `longtail.publish.results`, then every setting of recipes and classifiers that is not the same in all rows,
 named as in a settings file and in the grid of a sweep (stage_one.loss.gamma.b). Empty: there is no such
-setting. The same runs give the same bytes.
+setting. The same runs give the same bytes. Beside it stand curves.csv and metrics.json
+(`longtail.publish.curves`).
 """
 
 import json
