@@ -175,6 +175,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--params", metavar="FILE", help="settings whose groups the card has (default: many > 100, few < 20)"
     )
+    sub.add_argument(
+        "--license", metavar="ID", help="of the model, for its card, e.g. cc-by-4.0 (default: none)"
+    )
     sub = command("log", "write finished runs of stage two to a tracker of experiments", _log)
     sub.add_argument(
         "names", nargs="+", metavar="RUN", help="names, or beginnings that no other has; folders"
@@ -266,7 +269,7 @@ def _adopt(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from longtail.export.write import export
 
-    export(options.name, options.to, options.params)
+    export(options.name, options.to, options.params, options.license)
 
 
 def _log(options: argparse.Namespace) -> None:

@@ -141,7 +141,7 @@ def test_mlflow(name, run):
 
 
 def records(content: bytes) -> Iterator[bytes]:
-    """What stands in a .wandb file, LevelDB's log format: blocks of 32 KiB of pieces with a head of 7 bytes each."""
+    """What stands in a .wandb file, LevelDB's log: blocks of 32 KiB, pieces with heads of 7 bytes."""
     at, whole = 7, b""
     while at + 7 <= len(content):
         if (left := 32768 - at % 32768) < 7:
@@ -167,13 +167,14 @@ def test_wandb_offline(name, run):
     for data in records(file.read_bytes()):
         record = Record()
         record.ParseFromString(data)
-        config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+        told = [*record.run.config.update, *record.config.update]
+        config |= {item.key: json.loads(item.value_json) for item in told}
         row = {
             "/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item
         }
         if "_step" in row:
             rows.setdefault(row["_step"], {}).update(row)
-    assert config["stage_two.method.epochs"] == 3
+    assert {key: config.get(key) for key in run.settings} == run.settings
     for curve, values in run.curves.items():
         assert {step: row[curve] for step, row in rows.items() if curve in row} == values
     [table] = (folder / "files/media/table").rglob("*.json")

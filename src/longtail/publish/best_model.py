@@ -21,7 +21,14 @@ from longtail.settings.published import Groups
 SCORE = "validation_mean_class_accuracy"
 
 
-def compute(name: str, methods: Sequence[str], cells: Sequence[Cell], folder: Path, groups: Groups) -> None:
+def compute(
+    name: str,
+    methods: Sequence[str],
+    cells: Sequence[Cell],
+    folder: Path,
+    groups: Groups,
+    licence: str | None = None,
+) -> None:
     """Export the first run of the method with the best validation score.
 
     Args:
@@ -30,6 +37,7 @@ def compute(name: str, methods: Sequence[str], cells: Sequence[Cell], folder: Pa
         cells: theirs, with finished runs.
         folder: where the four files of an exported model go, and choice.csv.
         groups: where many ends and few begins, for the model card.
+        licence: of the model, for the same.
 
     Raises:
         UserError: if there is more than one method, and no validation score to choose by.
@@ -51,7 +59,7 @@ def compute(name: str, methods: Sequence[str], cells: Sequence[Cell], folder: Pa
         said = f"{best}, the best of {len(scores)} by validation images ({score:.1%}, mean of classes)"
         print(f"models/{name}: {said}", file=sys.stderr, flush=True)
     cell = next(cell for cell in shown if cell.method == best)
-    write_model(complete(cell.runs["stage_two"]), folder, groups)
+    write_model(complete(cell.runs["stage_two"]), folder, groups, licence)
 
 
 def _score(cell: Cell) -> float:
