@@ -1,7 +1,8 @@
 """The head of a model card, as model hubs read it: YAML between two lines of `---`.
 
-The keys are those of Hugging Face (https://huggingface.co/docs/hub/model-cards), `model-index`
-those of Papers with Code. What is not known stands nowhere: a licence that nobody chose, a dataset that no hub has.
+The keys are those of Hugging Face (https://huggingface.co/docs/hub/model-cards), and below `model-index`
+those of Papers with Code. What is not known stands nowhere: a licence that nobody chose, a dataset that no
+hub has.
 """
 
 from collections.abc import Mapping

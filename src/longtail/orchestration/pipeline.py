@@ -52,6 +52,22 @@ def write_pipeline(settings: str) -> Path:
     return file
 
 
+def under_dvc(settings: Path) -> str:
+    """Write the stages of new settings where that is possible; a line that says what to type, or why not."""
+    if not MAIN.is_file():
+        return f"DVC: there is no {MAIN} here, so it was given no stages"
+    try:
+        params = Params.load(settings)
+        planned = plan(params, settings)
+        text = pipeline(params, planned)
+    except UserError as error:
+        return f"DVC: {error}"
+    file = file_of(planned.name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, text)
+    return f"DVC: {file} has the stages. {how_to(file, settings)}"
+
+
 def how_to(file: Path, settings: str | Path) -> str:
     """What to type to have DVC make the stages, or what is missing for it."""
     lacking = what_dvc_lacks()
