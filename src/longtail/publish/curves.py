@@ -28,8 +28,13 @@ def curves(job: PublishedJob) -> pd.DataFrame:
         seen.add(cell.runs["stage_one"])
         history = cell.frame("stage_one", "history.csv")
         recipe = job.methods[cell.method]["stage_one"].rpartition("/")[2]
-        place = (recipe, cell.imbalance, cell.subset_seed, cell.seed)
-        known = history.assign(epoch=range(1, len(history) + 1), **dict(zip(RUN, place, strict=True)))
+        known = history.assign(
+            epoch=range(1, len(history) + 1),
+            recipe=recipe,
+            imbalance=cell.imbalance,
+            subset_seed=cell.subset_seed,
+            seed=cell.seed,
+        )
         parts.append(known.reindex(columns=[*RUN, *CURVES]))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*RUN, *CURVES])
 

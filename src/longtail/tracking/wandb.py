@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import wandb
 
@@ -20,7 +21,7 @@ def write(run: LoggedRun, place: str | None) -> str:
     """
     folder = Path(place or FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
-    mode = "online" if os.environ.get("WANDB_MODE") == "online" else "offline"
+    mode: Literal["online", "offline"] = "online" if os.environ.get("WANDB_MODE") == "online" else "offline"
     name = run.identity[:LENGTH]
     for old in (folder / "wandb").glob(f"offline-run-*-{name}"):
         shutil.rmtree(old)
