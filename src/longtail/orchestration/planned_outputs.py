@@ -25,6 +25,7 @@ TAKEN = {  # what no table may be called
     "report": "results/report.html is the workflow's report",
     "index": "results/index.html is the page on all results",
     "runs": "results/runs.csv has the results of all runs",
+    "curves": "results/curves.csv has the curves of all trainings",
 }
 
 

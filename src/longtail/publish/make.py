@@ -61,7 +61,8 @@ def _model(planned: dict[str, Any], folder: Path) -> None:
 
     context = planned["context"]
     groups = Groups.model_validate(context["groups"])
-    best_model.compute(planned["name"], context["among"], cells_of(planned), folder, groups)
+    licence = planned["settings"].get("license")
+    best_model.compute(planned["name"], context["among"], cells_of(planned), folder, groups, licence)
 
 
 def _frame(planned: dict[str, Any], folder: Path) -> None:
