@@ -1,4 +1,4 @@
-"""What a picture looks like, in 192 bits: near-duplicates differ in few of them, at any size and in any format.
+"""What a picture looks like, in 192 bits: near-duplicates differ in few of them, at any size or format.
 
 Three hashes of 64 bits side by side, all of the grey picture: whether it brightens from left to right and
 from top to bottom in a grid of eight by eight (difference hash, Krawetz 2013), and which of its 64 lowest

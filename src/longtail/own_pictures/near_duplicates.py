@@ -149,7 +149,7 @@ def findings(groups: Sequence[NearGroup], first: int) -> list[Finding]:
 
 
 def write(groups: Sequence[NearGroup], folder: Path) -> None:
-    """Write near_duplicates.csv: a row a picture, groups numbered from 1; a header alone where there is none."""
+    """Write near_duplicates.csv: a row a picture, groups numbered from 1; without one a header alone."""
     rows = [
         (
             number,

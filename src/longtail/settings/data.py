@@ -67,7 +67,7 @@ class FileData(Settings):
     smallest: int = Field(
         1, ge=1, le=1_000_000
     )  # a picture with a shorter side below this counts as broken; in pixels
-    # bits of 192 in which the perceptual hashes of near-duplicates differ at most (longtail.data.perceptual_hash);
+    # bits of 192 in which the perceptual hashes of near-duplicates differ at most (data/perceptual_hash.py);
     # null: they are not looked for
     near_duplicates: Annotated[int | None, Field(ge=0, le=64)] = 24
 
