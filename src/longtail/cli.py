@@ -18,6 +18,7 @@ WORDS = {
     "tables": "make one of the tables that are planned",
     "figures": "make one of the figures that are planned",
     "models": "make one of the models that are planned",
+    "label_issues": "make label_issues, the likely wrong labels that are planned",
     "frame": "make runs, the frame of all results",
     "report": "make report, the tables and figures on one page",
 }
@@ -173,6 +174,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--params", metavar="FILE", help="settings whose groups the card has (default: many > 100, few < 20)"
     )
+    sub = command(
+        "suspects", "list pictures whose labels are likely wrong, from a finished run of features", _suspects
+    )
+    sub.add_argument("name", metavar="RUN", help="its name, or a beginning that no other has")
+    sub.add_argument("--to", metavar="FOLDER", help="where to (default: suspects/RUN)")
     sub = command("predict", "print the classes of pictures by an exported model", _predict)
     sub.add_argument("model", metavar="MODEL", help="an exported folder, its model.safetensors or model.onnx")
     sub.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, patterns")
@@ -245,6 +251,12 @@ def _export(options: argparse.Namespace) -> None:
     from longtail.export.write import export
 
     export(options.name, options.to, options.params)
+
+
+def _suspects(options: argparse.Namespace) -> None:
+    from longtail.publish.suspects import by_hand
+
+    by_hand(options.name, options.to)
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from longtail.own_pictures.inspection import inspect_all
 from longtail.own_pictures.layout import one_line
 from longtail.own_pictures.planned_parts import planned_parts
 from longtail.own_pictures.problems import KINDS, Demands, Finding, by_weight, find, heic_files
+from longtail.publish import data_problems
 from longtail.runs.progress import Progress
 from longtail.settings.data import ListData, PublishedData
 from longtail.settings.params import Params
@@ -151,6 +152,7 @@ def write(checked: Checked) -> None:
     folder = manifest.file_of(checked.dataset).parent
     report.write(checked, folder)
     near_duplicates.write(checked.near, folder)
+    data_problems.write(checked.dataset, root_of(checked.demands.data), None, folder)
     figure.write(checked, folder / "report.png")
 
 

@@ -10,8 +10,8 @@ from longtail.data.manifest import Entry, write_table
 from longtail.data.near_duplicates import joined, near_pairs
 from longtail.data.perceptual_hash import FLAT
 from longtail.own_pictures.problems import Finding
+from longtail.publish.data_problems import NEAR_FILE
 
-FILE = "near_duplicates.csv"
 COLUMNS = ("group", "crosses", "file", "part", "class", "nearest", "bits", "width", "height", "same_content")
 # What a group crosses, worst first, and the kind of finding that it is.
 CROSSES = {
@@ -166,4 +166,4 @@ def write(groups: Sequence[NearGroup], folder: Path) -> None:
         for number, group in enumerate(groups, 1)
         for one in group.members
     ]
-    write_table(folder / FILE, COLUMNS, rows)
+    write_table(folder / NEAR_FILE, COLUMNS, rows)

@@ -64,6 +64,12 @@ def _model(planned: dict[str, Any], folder: Path) -> None:
     best_model.compute(planned["name"], context["among"], cells_of(planned), folder, groups)
 
 
+def _label_issues(planned: dict[str, Any], folder: Path) -> None:
+    from longtail.publish import suspects
+
+    suspects.compute(planned["context"]["dataset"], cells_of(planned)[0].runs, folder)
+
+
 def _frame(planned: dict[str, Any], folder: Path) -> None:
     from longtail.publish import frame
 
@@ -90,4 +96,11 @@ def _check_inputs(planned: dict[str, Any]) -> None:
         raise UserError(f"{', '.join(wrong)}: changed since this was planned; type the command again")
 
 
-MAKERS = {"tables": _table, "figures": _figure, "models": _model, "frame": _frame, "report": _report}
+MAKERS = {
+    "tables": _table,
+    "figures": _figure,
+    "models": _model,
+    "label_issues": _label_issues,
+    "frame": _frame,
+    "report": _report,
+}
