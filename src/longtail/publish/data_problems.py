@@ -1,4 +1,4 @@
-"""data_problems.html: near-duplicates and likely wrong labels with thumbnails, one file for offline reading."""
+"""data_problems.html: near-duplicates and likely wrong labels with thumbnails, one file."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,8 +80,8 @@ def _near_view(rows: Sequence[Mapping[str, str]], root: Path | None) -> dict[str
 
 
 def _near_picture(row: Mapping[str, str], root: Path | None) -> dict[str, str]:
-    bits = "same file content" if row["same_content"] else f"{row['bits']} bits from its nearest"
-    lines = [row["class"], row["part"], f"{row['width']} x {row['height']}", bits]
+    bits = "same content" if row["same_content"] else f"{some(int(row['bits']), 'bit')} from its nearest"
+    lines = [f"{row['class']}, {row['part']}", f"{row['width']} x {row['height']}", bits]
     return _picture(row["file"], row["class"], lines, root)
 
 

@@ -4,6 +4,7 @@ Each fold holds a fifth of every class. A linear classifier over features is tra
 other four, and gives the probabilities of the fifth.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from longtail.random import generator
 from longtail.settings.schedules import CosineDecay, LearningRate
-from longtail.stage_two.linear import LinearTraining, fresh_head
+from longtail.stage_two.linear import LinearTraining
 
 FOLDS = 5
-EPOCHS = 30
+EPOCHS, STEPS = 30, 500  # of a fold's training, each at least
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def out_of_fold(features: Tensor, labels: Tensor, seed: int) -> Tensor:
     Args:
         features: float32 (N, d), of any scale.
         labels: int64 (N,), 0 to C - 1; each class has at least as many pictures as there are folds.
-        seed: of the folds, and of where and in which order training goes.
+        seed: of the folds, and of the order in which training goes.
     """
     classes = int(labels.max()) + 1
     spread = features.std(0, unbiased=False)
@@ -60,9 +61,10 @@ def out_of_fold(features: Tensor, labels: Tensor, seed: int) -> Tensor:
     found = torch.empty(len(labels), classes)
     for number in range(FOLDS):
         rows = (fold != number).nonzero().flatten()
-        start = fresh_head(classes, features.shape[1], generator(seed, "fold", number))
-        training = LinearTraining(*start, TRAINING, EPOCHS, len(rows))
-        for epoch in range(EPOCHS):
+        epochs = max(EPOCHS, math.ceil(STEPS / math.ceil(len(rows) / TRAINING.batch_size)))
+        start = torch.zeros(classes, features.shape[1]), torch.zeros(classes)
+        training = LinearTraining(*start, TRAINING, epochs, len(rows))
+        for epoch in range(epochs):
             order = torch.randperm(len(rows), generator=generator(seed, "fold", number, epoch))
             training.labelled_epoch(inputs, labels, rows[order])
         rest = fold == number
