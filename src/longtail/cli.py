@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--into", metavar="FOLDER", help="where it appears (default: as planned last)")
         sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
     for kind, words in WORDS.items():
-        sub = command(kind, words, _publish)
+        sub = command(kind.replace("_", "-"), words, _publish)
         sub.add_argument("name", metavar="NAME")
         sub.add_argument("--identity", required=True, help="of the plan, as `longtail plan` prints it")
         sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
@@ -203,7 +203,7 @@ def _execute(options: argparse.Namespace) -> None:
 def _publish(options: argparse.Namespace) -> None:
     from longtail.publish.make import execute
 
-    execute(options.command, options.name, options.identity)
+    execute(options.command.replace("-", "_"), options.name, options.identity)
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -113,7 +113,7 @@ def test_a_class_of_which_more_than_a_fifth_is_suspected_says_so():
     issues = label_issues.find(pictures(features, wrong, 3))
     row = issues.classes.set_index("class").loc["c2"]
     assert row["suspects"] > 0.2 * row["pictures"]
-    assert row["note"].startswith(f"{row['suspects']} of {row['pictures']} suspected, more than a fifth")
+    assert row["note"].startswith(f"more than a fifth of {row['pictures']} suspected")
     assert set(issues.suspects[issues.suspects["class"] == "c2"]["note"]) == {row["note"]}
 
 

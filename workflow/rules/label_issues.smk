@@ -20,7 +20,7 @@ rule label_issues:
     params:
         identity=lambda w: PLAN.label_issues["label_issues"].identity[:16],
     shell:
-        "longtail label_issues label_issues --identity {params.identity} --log {log}"
+        "longtail label-issues label_issues --identity {params.identity} --log {log}"
 
 
 rule label_issues_all:

@@ -149,7 +149,7 @@ def _note(suspected: int, count: int) -> str:
     if count < FOLDS:
         return f"not judged: {count} of the {FOLDS} pictures that it takes"
     if suspected > MANY * count:
-        return f"{suspected} of {count} suspected, more than a fifth: the classifier may not know the class"
+        return f"more than a fifth of {count} suspected: the classifier may not know the class"
     return ""
 
 

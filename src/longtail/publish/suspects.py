@@ -7,7 +7,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+
 from longtail.data.lists import some
+from longtail.device import set_up
 from longtail.errors import UserError
 from longtail.publish import data_problems, label_issues
 from longtail.runs.lookup import named_features, pictures_root
@@ -21,6 +24,7 @@ def compute(dataset: str, runs: Mapping[str, Path], folder: Path) -> None:
         runs: finished and verified folders by step: acquire, split, features.
         folder: where they go.
     """
+    set_up(torch.device("cpu"))
     pictures = label_issues.read_pictures(runs["features"], runs["split"], runs["acquire"])
     found = label_issues.find(pictures)
     label_issues.write(found, folder)
