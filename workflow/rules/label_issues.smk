@@ -1,6 +1,6 @@
 rule label_issues:
     input:
-        lambda w: PLAN.label_issues["label_issues"].inputs,
+        lambda w: MISSING.inputs(PLAN.label_issues["label_issues"]),
     output:
         multiext(
             "<results>/",
