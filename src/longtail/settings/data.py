@@ -69,7 +69,7 @@ class FileData(Settings):
     )  # a picture with a shorter side below this counts as broken; in pixels
     # bits of 192 in which the perceptual hashes of near-duplicates differ at most (data/perceptual_hash.py);
     # null: they are not looked for
-    near_duplicates: Annotated[int | None, Field(ge=0, le=64)] = 24
+    near_duplicates: Annotated[int | None, Field(ge=0, le=64), Neutral(24)] = 24
 
 
 class FolderData(FileData):
