@@ -206,6 +206,6 @@ def _publish(planner: Planner, params: Params, raw: Run) -> tuple[Params, list[P
     for entry, model in params.models.items():
         planner.plan.models[entry] = plan_model(planner, entry, model, params, cells, context)
     if params.label_issues is not None:
-        planned = plan_label_issues(planner, params.label_issues, params.dataset, cells)
-        planner.plan.label_issues[planned.name] = planned
+        issues = plan_label_issues(planner, params.label_issues, params.dataset, cells)
+        planner.plan.label_issues[issues.name] = issues
     return params, list(chain.from_iterable(cells.values()))

@@ -28,7 +28,7 @@ from longtail.own_pictures.settings_text import duration, settings_text
 from longtail.own_pictures.start import Start, start
 from longtail.runs.steps import STEPS
 from longtail.runs.store import write_text
-from longtail.settings.data import FileData, FolderData, HeldOut, Pictures
+from longtail.settings.data import CsvData, FolderData, HeldOut, Pictures
 from longtail.settings.datasets import DATASETS
 from longtail.settings.params import Params
 from longtail.settings.published import Groups
@@ -129,7 +129,7 @@ def _held_out(counts: Mapping[str, int], untested: bool) -> HeldOut:
     return held.model_copy(update={"untested": True}) if few else held
 
 
-def _keeps_together(dataset: str, data: FileData, held: HeldOut, checked: Checked) -> bool:
+def _keeps_together(dataset: str, data: FolderData | CsvData, held: HeldOut, checked: Checked) -> bool:
     """Whether there are near-duplicates, and every class can be tested though they stay on one side."""
     if not checked.near:
         return False
