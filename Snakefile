@@ -13,6 +13,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/label_issues.smk"
 include: "workflow/rules/frame.smk"
+include: "workflow/rules/page.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -20,6 +20,7 @@ WORDS = {
     "models": "make one of the models that are planned",
     "label_issues": "make label_issues, the likely wrong labels that are planned",
     "frame": "make runs, the frame of all results",
+    "page": "make index, the page that a person opens first",
     "report": "make report, the tables and figures on one page",
 }
 

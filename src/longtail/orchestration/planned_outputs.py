@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TAKEN = {  # what no table may be called
     "report": "results/report.html is the workflow's report",
+    "index": "results/index.html is the page on all results",
     "runs": "results/runs.csv has the results of all runs",
 }
 
@@ -44,7 +45,7 @@ def plan_table(
         reads=("split", "stage_one", "features", "stage_two"),
         context={
             **context,
-            "data": _files_digest([*_printed(table), *sorted((PACKAGE / "publish/templates").glob("*"))]),
+            "data": files_digest([*_printed(table), *sorted((PACKAGE / "publish/templates").glob("*"))]),
         },
         suffixes=("csv", "md", "tex", "html"),
     )
@@ -58,7 +59,8 @@ def _printed(table: Table) -> list[Path]:
     return [PACKAGE / "publish/printed" / f"{table.printed}.csv"] if table.printed else []
 
 
-def _files_digest(files: Iterable[Path]) -> str:
+def files_digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the contents of files, in the order given; one that is not there counts as nothing."""
     result = sha256()
     for file in files:
         if file.is_file():
@@ -118,7 +120,7 @@ def plan_model(
         context={
             **context,
             "among": methods,
-            "card": _files_digest(sorted((PACKAGE / "export" / "templates").glob("*"))),
+            "card": files_digest(sorted((PACKAGE / "export" / "templates").glob("*"))),
         },
         suffixes=(),
         names=("model.safetensors", "model.onnx", "model.json", "README.md", "choice.csv"),
@@ -148,8 +150,8 @@ def plan_label_issues(
 
 
 def plan_report(planner: "Planner", result: Plan) -> Published:
-    """Snakemake's report of the tables and figures."""
-    shown = (*result.tables.values(), *result.figures.values())
+    """Snakemake's report of the page, tables and figures."""
+    shown = (*result.page.values(), *result.tables.values(), *result.figures.values())
     return Published(
         kind="report",
         name="report",
@@ -160,7 +162,7 @@ def plan_report(planner: "Planner", result: Plan) -> Published:
         cells=(),
         reads=(),
         context={
-            "captions": _files_digest(sorted(planner.root.glob("workflow/report/*.rst"))),
+            "captions": files_digest(sorted(planner.root.glob("workflow/report/*.rst"))),
             "targets": [item.outputs[0] for item in shown],
         },
         suffixes=("html",),

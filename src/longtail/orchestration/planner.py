@@ -19,6 +19,7 @@ from longtail.orchestration.planned_outputs import (
     plan_table,
     refuse_tables_of,
 )
+from longtail.orchestration.planned_page import plan_page
 from longtail.orchestration.published import PlannedCell
 from longtail.orchestration.run import Run, identity_of
 from longtail.orchestration.sweeps import expanded
@@ -171,6 +172,7 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
         refuse_tables_of(root / "params.yaml", result)
     if result.stage_two:
         result.frame["runs"] = plan_frame(planner, parts)
+        result.page["index"] = plan_page(planner, parts)
     if result.published():
         result.report["report"] = plan_report(planner, result)
     return result
