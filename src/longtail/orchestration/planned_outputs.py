@@ -143,7 +143,7 @@ def plan_label_issues(
         code=planner.code(modules),
         cells=tuple(cells[block.method][:1]),
         reads=("acquire", "split", "features"),
-        context={"dataset": dataset, "page": _files_digest([*page, near])},
+        context={"dataset": dataset, "page": files_digest([*page, near])},
         suffixes=(),
         names=("label_issues.csv", "label_issues_by_class.csv", "data_problems.html"),
     )
