@@ -11,7 +11,9 @@ include: "workflow/rules/stage_two.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/models.smk"
+include: "workflow/rules/label_issues.smk"
 include: "workflow/rules/frame.smk"
+include: "workflow/rules/page.smk"
 include: "workflow/rules/report.smk"
 
 

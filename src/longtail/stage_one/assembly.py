@@ -13,7 +13,7 @@ from longtail.settings.methods import method_module
 from longtail.settings.phase import PhaseSettings
 from longtail.settings.phases import phases
 from longtail.settings.recipe import Recipe, StageOneSettings
-from longtail.stage_one.freezing import learning
+from longtail.stage_one.freezing import begun_anew, learning
 from longtail.stage_one.moving_average import update_average
 from longtail.stage_one.phase import Observer, Pasting, Phase
 from longtail.stage_one.phase_classes import PhaseClasses
@@ -83,6 +83,13 @@ def make_phase(
             )
             for name, tensor in other.get_submodule("head").state_dict().items():  # a row a class
                 head.state_dict()[name][rows] = tensor.to(where)[rows]
+        if fresh and phase.apart != "none":
+            other = make_network(
+                recipe, images.shape[1], len(class_counts), settings.seed, "apart", phase.name
+            )
+            parts = zip(begun_anew(network, phase.apart), begun_anew(other, phase.apart), strict=True)
+            for part, new_part in parts:
+                part.load_state_dict(new_part.state_dict())
 
     transforms: list[Any] = [
         method_module("transforms", transform.name).build(transform.options, class_counts.to(where))
