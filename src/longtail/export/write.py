@@ -173,6 +173,7 @@ def assemble(run: Finished) -> tuple[AssembledModel, Part]:
         channels=test.images.shape[1],
         size=test.images.shape[2:],
         crop=settings.images.center if settings.images else None,
+        interpolation=settings.images.interpolation if settings.images else "bilinear",
         mean=list(mean),
         std=list(std),
         dimensions=classifier["weight"].shape[1],

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from longtail.data import catalogue
 from longtail.errors import UserError, shown
+from longtail.orchestration.frozen_features import classifier_modules, plan_head, plan_trunk
 from longtail.orchestration.plan import Plan
 from longtail.orchestration.planned_frame import plan_frame
 from longtail.orchestration.planned_outputs import (
@@ -17,6 +18,7 @@ from longtail.orchestration.planned_outputs import (
     plan_table,
     refuse_tables_of,
 )
+from longtail.orchestration.preprocessing import pictures_of
 from longtail.orchestration.published import PlannedCell
 from longtail.orchestration.run import Run, identity_of
 from longtail.orchestration.sweeps import expanded
@@ -26,8 +28,9 @@ from longtail.runs.steps import MODULES, STEPS
 from longtail.settings.acquire import AcquireSettings
 from longtail.settings.base import Settings, Texts
 from longtail.settings.classifier import Classifier, FeaturesSettings, StageTwoSettings
-from longtail.settings.data import Pictures, PublishedData
+from longtail.settings.data import PublishedData
 from longtail.settings.datasets import DATASETS
+from longtail.settings.frozen_features import FROZEN, SEED
 from longtail.settings.method_blocks import Method
 from longtail.settings.methods import module_name
 from longtail.settings.params import Params
@@ -37,6 +40,7 @@ from longtail.settings.split import Imbalance, SplitSettings
 RAW = "data/raw"
 LONGEST = 200  # characters of a run's name: those of files that are named after it are 255 at most
 MOST = 200_000  # runs of stage two
+UNSEEN = 128  # the batch size of features that do not depend on it
 
 
 # what runs on picture files are computed by too
@@ -152,7 +156,7 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
     results = f"results/{name}" if name else "results"
     splits = f"{results}/splits" if name else "data/splits"
     result = Plan(name, results, splits, str(source), params.tables_in or results)
-    planner = Planner(result, root, DECODING if _pictures(params) else ())
+    planner = Planner(result, root, () if isinstance(params.data, PublishedData) else DECODING)
     raw = planner.acquire(_acquired(params))
     parts = [_publish(planner, part, raw) for part in (params, *expanded(params))]
     if name and params.tables_in:
@@ -169,10 +173,6 @@ def _acquired(params: Params) -> AcquireSettings:
     if isinstance(data, PublishedData):
         return AcquireSettings(dataset=params.dataset, root=data.root or RAW, download=data.download)
     return AcquireSettings(dataset=params.dataset, files=data)
-
-
-def _pictures(params: Params) -> Pictures | None:
-    return None if isinstance(params.data, PublishedData) else params.data.images
 
 
 def _publish(planner: Planner, params: Params, raw: Run) -> tuple[Params, list[PlannedCell]]:
@@ -211,7 +211,8 @@ def _cells(
     row = params.methods[method]
     tables = [table for table in params.tables.values() if method in table.methods]
     recipe, classifier = params.stage_one[row.stage_one], params.stage_two[row.stage_two]
-    modules = (MODULES["stage_two"], module_name("stage_two", classifier.method.name))
+    modules = classifier_modules(classifier.method)
+    frozen = recipe.freeze == FROZEN
     for imbalance, subset in product(params.imbalance.profiles(), params.subset_seed):
         ratio = getattr(imbalance, "ratio", None)
         if not any(table.shows(ratio) for table in tables):
@@ -222,17 +223,25 @@ def _cells(
             trained = f"{label}-{row.stage_one}-seed{seed}"
             key: tuple[Any, ...] = (trained,)
             if key not in known:
-                known[key] = _stage_one(planner, params, split, recipe, seed, f"{label}-{row.stage_one}")
+                known[key] = (
+                    plan_trunk(planner, params, pictures_of(params, recipe), split, recipe, label)
+                    if frozen
+                    else _stage_one(planner, params, split, recipe, seed, f"{label}-{row.stage_one}")
+                )
             stage_one = known[key]
             key = (trained, classifier.batchnorm, _reads_whole(classifier))
             if key not in known:
                 known[key] = _features(planner, params, recipe, classifier, split, stage_one, seed)
             features = known[key]
+            inputs: tuple[Run, ...] = (features, split)
+            if frozen:
+                head = plan_head(planner, split, features, recipe, seed, f"{label}-{row.stage_one}")
+                inputs = (*inputs, head)
             stage_two = planner.add(
                 "stage_two",
                 f"{label}-{row.stage_one}-{row.stage_two}-seed{seed}",
                 StageTwoSettings(method=classifier.method, seed=seed),
-                (features, split),
+                inputs,
                 modules,
             )
             runs = {run.step: run for run in (raw, split, stage_one, features, stage_two)}
@@ -268,7 +277,7 @@ def _stage_one(planner: Planner, params: Params, split: Run, recipe: Recipe, see
     for phase in planner.phases(recipe):
         settings = StageOneSettings(
             dataset=params.dataset,
-            images=_pictures(params),
+            images=pictures_of(params, recipe),
             recipe=phase.recipe,
             seed=seed,
             precision=params.precision,
@@ -297,17 +306,19 @@ def _features(
     Such a classifier reads clean features only, so that no view is made for it.
     """
     whole = _reads_whole(classifier)
+    frozen = recipe.freeze == FROZEN
     label = stage_one.name.removesuffix(f"-{stage_one.identity[:8]}")
     settings = FeaturesSettings(
         dataset=params.dataset,
-        images=_pictures(params),
+        images=pictures_of(params, recipe),
         views=0 if whole else params.features.views,
         batchnorm=classifier.batchnorm,
         whole=whole,
         network=_architecture(recipe.network),
         augmentation=recipe.augmentation,
-        batch_size=recipe.batch_size,
-        seed=seed,
+        # frozen features know nothing of how a head is trained; batch normalisation alone sees batches
+        batch_size=UNSEEN if frozen and classifier.batchnorm == "eval" else recipe.batch_size,
+        seed=SEED if frozen else seed,
         precision=params.precision,
     )
     modules = (

@@ -32,6 +32,8 @@ LIGHT = (
     "typing",
     "pydantic",
     "longtail.settings.base",
+    "longtail.settings.known_weights",
+    "longtail.settings.method_blocks",
     "longtail.settings.schedules",
     "longtail.settings.rich_classes",
     "longtail.settings.weight_file",

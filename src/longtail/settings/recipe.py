@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from longtail.settings.augmentation import Augmentation
 from longtail.settings.base import Neutral, Settings
 from longtail.settings.data import Pictures
+from longtail.settings.frozen_features import PublishedTrunk, refusal
 from longtail.settings.method_blocks import Loss, Network, Observer, Sampler, Transform
 from longtail.settings.phase import Classes, Freeze, FrozenBatchnorm, PhaseSettings
 from longtail.settings.phases import phases
@@ -142,6 +143,12 @@ class Recipe(Training):
         return self
 
     @model_validator(mode="after")
+    def _frozen_features_have_a_plain_head(self) -> "Recipe":
+        if wrong := refusal(self):
+            raise ValueError(wrong)
+        return self
+
+    @model_validator(mode="after")
     def _losses_fit_the_head(self) -> "Recipe":
         """A loss with a scale is one of scaled cosines, as a cosine head of that scale makes them."""
         network = self.network.options
@@ -161,6 +168,6 @@ class StageOneSettings(Settings):
 
     dataset: str
     images: Annotated[Pictures | None, Neutral(None)] = None  # of picture files
-    recipe: Recipe
+    recipe: Recipe | PublishedTrunk  # or no recipe: a trunk as it was published, which nothing trains
     seed: int = Field(ge=0)
     precision: Literal["auto", "bf16", "float32"] = "auto"

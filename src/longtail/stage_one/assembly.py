@@ -11,6 +11,7 @@ from longtail.data.augmentation import augment
 from longtail.data.labelled_images import Part
 from longtail.errors import UserError
 from longtail.random import generator
+from longtail.settings.frozen_features import PublishedTrunk
 from longtail.settings.methods import method_module
 from longtail.settings.phase import PhaseSettings
 from longtail.settings.phases import phases
@@ -37,7 +38,7 @@ def make_modules(network: nn.Module, phase: PhaseSettings, class_counts: Tensor)
     return modules
 
 
-def make_network(recipe: Recipe, channels: int, classes: int, *key: str | int) -> nn.Module:
+def make_network(recipe: Recipe | PublishedTrunk, channels: int, classes: int, *key: str | int) -> nn.Module:
     """A fresh network, its weights from the generator of a key."""
     with _SEEDING, torch.random.fork_rng([]):
         torch.manual_seed(generator(*key).initial_seed())
@@ -49,6 +50,7 @@ def make_network(recipe: Recipe, channels: int, classes: int, *key: str | int) -
 
 def make_phase(
     settings: StageOneSettings,
+    recipe: Recipe,
     training: Part,
     class_counts: Tensor,
     observers: Sequence[Observer],
@@ -57,7 +59,6 @@ def make_phase(
     where: torch.device,
 ) -> Phase:
     """The last phase of a recipe, on the device."""
-    recipe = settings.recipe
     phase = phases(recipe)[-1]
     images = training.images.to(where)
     seen, new, left_out = (

@@ -28,6 +28,7 @@ from longtail.device import describe, device, peak_memory_mb, resolve_precision,
 from longtail.metrics import metrics
 from longtail.runs.job import Job
 from longtail.runs.progress import Progress
+from longtail.settings.frozen_features import PublishedTrunk
 from longtail.settings.phases import phases
 from longtail.settings.recipe import StageOneSettings
 from longtail.stage_one.assembly import make_modules, make_network, make_observers, make_phase
@@ -38,6 +39,7 @@ from longtail.stage_one.launch import launch, nodes, processes
 from longtail.stage_one.loop import has_random_layers, train
 from longtail.stage_one.phase import HistoryRow, State
 from longtail.stage_one.phase_classes import phase_classes
+from longtail.stage_one.published_trunk import write_published
 from longtail.stage_one.ranks import ranks
 
 PARTS: tuple[Literal["test", "validation"], ...] = ("test", "validation")  # that it is measured on
@@ -83,7 +85,10 @@ def compute_together(jobs: Sequence[Job]) -> list[Exception | None]:
             errors[number] = error
 
     def prepare(number: int) -> None:
-        trainings[number] = TrainingRun(jobs[number])
+        if isinstance(jobs[number].settings.recipe, PublishedTrunk):
+            write_published(jobs[number])
+        else:
+            trainings[number] = TrainingRun(jobs[number])
 
     for number in range(len(jobs)):
         attempt(number, partial(prepare, number))
@@ -114,6 +119,8 @@ class TrainingRun:
 
     def __init__(self, job: Job) -> None:
         settings: StageOneSettings = job.settings
+        recipe = settings.recipe
+        assert not isinstance(recipe, PublishedTrunk)
         mean, std = mean_and_std(settings.dataset, settings.images)
         where = device()
         set_up(where)
@@ -123,8 +130,8 @@ class TrainingRun:
         def prepare(images: Tensor) -> Tensor:
             return normalise(images, mean, std)
 
-        recipe, phase = settings.recipe, phases(settings.recipe)[-1]
-        self.job, self._settings, self._where = job, settings, where
+        phase = phases(recipe)[-1]
+        self.job, self._settings, self._recipe, self._where = job, settings, recipe, where
         self._precision = resolve_precision(settings.precision, where)
         self._class_counts = read_counts(split)
         self._classes = phase_classes(recipe, self._class_counts)
@@ -149,7 +156,7 @@ class TrainingRun:
         self.modules = make_modules(network, phase, counts[self._classes.seen]).to(where)
         self._network = network
         observers = make_observers(recipe, self._class_counts)
-        self._phase = make_phase(settings, own, counts, observers, self._classes, prepare, where)
+        self._phase = make_phase(settings, recipe, own, counts, observers, self._classes, prepare, where)
         parts: dict[str, Part] = {
             part: read_part(split, raw, part, settings.images, job.pictures) for part in PARTS
         }
@@ -187,7 +194,7 @@ class TrainingRun:
                 f"{torch.get_num_threads()} threads",
                 path=job.scratch / "checkpoint.safetensors",
                 evaluate=self._evaluation.accuracies,
-                evaluate_every=self._settings.recipe.evaluate_every,
+                evaluate_every=self._recipe.evaluate_every,
                 report=self.report,
                 history=self._before.history,
             )
@@ -209,7 +216,7 @@ class TrainingRun:
             part: metrics(*found, self._class_counts) for part, found in self._evaluation.last().items()
         }
         if self._classes.rich is not None and not bool((self._classes.rich & ~self._classes.seen).any()):
-            phase, rich = phases(self._settings.recipe)[-1].name, self._classes.rich
+            phase, rich = phases(self._recipe)[-1].name, self._classes.rich
             measured["rich"] = {**self._before.rich, phase: _among(self._evaluation.last(), rich)}
         if len(self._bank):
             write_bank(job.folder / "bank.csv", self._bank, self._training)
