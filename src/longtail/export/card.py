@@ -97,9 +97,8 @@ def _training(recipe: Recipe | PublishedTrunk, records: Mapping[str, dict[str, A
     """What was trained before the classifier, phase by phase; of a trunk as published its head alone."""
     if isinstance(recipe, PublishedTrunk):
         head = records["head"]["settings"]["method"]
-        return [
-            f"not trained; its head on frozen features for {head['epochs']} epochs with loss {_words(head['loss'])}"
-        ]
+        length = f"{head['epochs']} epochs with loss {_words(head['loss'])}"
+        return [f"not trained; its head on frozen features for {length}"]
     return [
         f"{phase.schedule.words} with loss {_words(phase.loss.resolved())}"
         for phase in phases(recipe)

@@ -21,6 +21,7 @@ def in_order(work: Callable[[Tensor], Result], batches: Sequence[Tensor], thread
         yield from map(work, batches)
         return
     waiting: deque[Future[Result]] = deque()
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads, "batches", lambda: torch.set_num_threads(1)) as pool:
@@ -31,4 +32,4 @@ def in_order(work: Callable[[Tensor], Result], batches: Sequence[Tensor], thread
             while waiting:
                 yield waiting.popleft().result()
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)

@@ -83,6 +83,8 @@ class Recipe(Training):
     classes: Classes = "all"  # of the first phase
     freeze: Annotated[Freeze, Neutral("none")] = "none"  # in the first phase
     frozen_batchnorm: FrozenBatchnorm = "eval"  # in the first phase
+    # how the first phase's head begins: class_means, of a cosine head, as LIFT's does without texts
+    head_start: Annotated[Literal["random", "class_means"], Neutral("random")] = "random"
     rich: Rich = Rich(above=100)  # data-rich classes, where a phase asks for them; the others are data-poor
     then: Annotated[list[PhaseSettings], Neutral([])] = Field([])
 
@@ -140,6 +142,12 @@ class Recipe(Training):
             raise ValueError(
                 "a phase with retention takes no transforms, but has the recipe's; give it transforms: []"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _class_means_start_a_cosine_head(self) -> "Recipe":
+        if self.head_start == "class_means" and getattr(self.network.options, "head", None) != "cosine":
+            raise ValueError("head_start: class_means needs a network with head: cosine")
         return self
 
     @model_validator(mode="after")

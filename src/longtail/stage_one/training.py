@@ -33,6 +33,7 @@ from longtail.settings.phases import phases
 from longtail.settings.recipe import StageOneSettings
 from longtail.stage_one.assembly import make_modules, make_network, make_observers, make_phase
 from longtail.stage_one.bank import choose_bank, write_bank
+from longtail.stage_one.class_means import start_at_class_means
 from longtail.stage_one.evaluation import Evaluation, predict
 from longtail.stage_one.history import read_history, write_history
 from longtail.stage_one.launch import launch, nodes, processes
@@ -145,6 +146,8 @@ class TrainingRun:
             of: Any = network.features
             return predict(network, images, prepare, where, self._precision, of)
 
+        if recipe.head_start == "class_means" and "stage_one" not in job.inputs:
+            start_at_class_means(network, features(training.images), training.labels)
         self._training = training
         self._bank = choose_bank(phase, self._classes.left_out, training, features, settings.seed)
         members = self._classes.members(training.labels, self._bank)
