@@ -43,6 +43,7 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
     "afg": {"generation_epochs": 2, "k": 1},
     "los": {"epochs": 2},
     "mislas": {"epochs": 2},
+    "whole": {"epochs": 2},
 }
 
 
@@ -137,6 +138,7 @@ def project(tmp_path_factory):
 
             patch.setattr(picture_loader, "square", counted)
             execute.execute(run.step, run.name)
+        patch.setattr(picture_loader, "square", decode)
         for item in (*found.tables.values(), *found.models.values(), *found.frame.values()):
             make.execute(item.kind, item.name, item.identity[:16])
         yield found, read

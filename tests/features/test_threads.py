@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from longtail.data import picture_loader
+from longtail.data.images import CPU_PICTURES
 from longtail.data.picture_loader import PictureFiles
-from longtail.features.extract import CPU_BATCH, Extractor
+from longtail.features.extract import Extractor
 from longtail.features.threads import in_order
 from longtail.settings.data import Pictures
 from tests.odd_pictures import class_folders
@@ -46,8 +47,8 @@ class Small(nn.Module):
 
 
 def test_features_do_not_depend_on_the_number_of_threads_and_a_picture_is_read_once(tmp_path, monkeypatch):
-    class_folders(tmp_path, {"cat": CPU_BATCH * 2 + 5})
-    names = [f"cat/{number:03d}.jpg" for number in range(CPU_BATCH * 2 + 5)]
+    class_folders(tmp_path, {"cat": CPU_PICTURES * 2 + 5})
+    names = [f"cat/{number:03d}.jpg" for number in range(CPU_PICTURES * 2 + 5)]
     images = PictureFiles(tmp_path, names, Pictures(size=24), torch.arange(len(names)))
     torch.manual_seed(0)
     extract = Extractor(Small(), (0.5,) * 3, (0.5,) * 3, torch.device("cpu"), "float32")

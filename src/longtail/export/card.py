@@ -96,7 +96,7 @@ def card(
 def _training(recipe: Recipe | PublishedTrunk, records: Mapping[str, dict[str, Any]]) -> list[str]:
     """What was trained before the classifier, phase by phase; of a trunk as published its head alone."""
     if isinstance(recipe, PublishedTrunk):
-        head = records["head"]["settings"]["method"]
+        head = records.get("head", records["stage_two"])["settings"]["method"]
         length = f"{head['epochs']} epochs with loss {_words(head['loss'])}"
         return [f"not trained; its head on frozen features for {length}"]
     return [

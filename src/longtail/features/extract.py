@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from longtail.data.augmentation import augment
-from longtail.data.images import Images, evaluation_batch, in_batches
+from longtail.data.images import Images, cpu_batch, evaluation_batch, in_batches
 from longtail.data.labelled_images import Part, read_counts, read_part, read_whole
 from longtail.data.normalisation import mean_and_std, normalise
 from longtail.device import describe, device, resolve_precision, set_up
@@ -76,7 +76,7 @@ class Extractor:
         if alone:
             yield from map(self._of, in_batches(images, size))
         else:
-            yield from in_order(self._of, in_batches(images, min(size, CPU_BATCH)), torch.get_num_threads())
+            yield from in_order(self._of, in_batches(images, cpu_batch(images)), torch.get_num_threads())
 
     def _of(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():

@@ -17,7 +17,7 @@ from longtail.settings.frozen_features import PublishedTrunk
 from longtail.settings.recipe import StageOneSettings
 from longtail.stage_one.assembly import make_network
 
-COLUMNS = ["phase", "epoch", "step", "learning_rate", "progress", "train_loss", "train_accuracy"]
+COLUMNS = "phase,epoch,step,learning_rate,progress,train_loss,train_accuracy,test_accuracy"
 
 
 def write_published(job: Job) -> None:
@@ -39,7 +39,7 @@ def write_published(job: Job) -> None:
         raise UserError(f"{job.run}: network {trunk.network.name} begins with no published weights")
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, job.folder / "model.safetensors")
-    (job.folder / "history.csv").write_text(",".join(COLUMNS) + "\n", "utf-8")
+    (job.folder / "history.csv").write_text(f"{COLUMNS}\n", "utf-8")
     (job.folder / "metrics.json").write_text(json.dumps({}) + "\n", "utf-8")
     job.facts.update(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
