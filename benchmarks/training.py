@@ -26,7 +26,8 @@ from longtail.stage_one.evaluation import predict
 from longtail.stage_one.loop import train
 from longtail.stage_one.phase import Observer, Phase
 from longtail.stage_one.samplers import instance
-from longtail.stage_one.supervised_step import Supervised
+from longtail.stage_one.step import Stream
+from longtail.stage_one.steps.supervised import Supervised
 
 PART = "training"
 EPOCHS, EVALUATE_EVERY = 200, 20  # params.yaml; the peers evaluate after every epoch
@@ -65,7 +66,7 @@ class Ours:
             name="train",
             images=self.images,
             labels=self.labels,
-            samplers=[lambda y, g, t: instance.indices(y, g, t, instance.Settings())],
+            streams=[Stream(sampler=lambda y, g, t: instance.indices(y, g, t, instance.Settings()))],
             augment=lambda images, generator: augment(images, self.augmentation, generator),
             normalise=lambda images: normalise(images, data.MEAN, data.STD),
             step=Supervised(),

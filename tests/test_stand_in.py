@@ -315,3 +315,13 @@ def test_augmentation_is_that_of_the_cpu(settings, channels):
         on_device = augment(images.to("cuda"), chosen, generator("augment"))
         assert on_device.is_cuda
         assert torch.equal(on_device.cpu(), expected)
+
+
+@pytest.mark.parametrize("changes", [{}, {"heads": "one", "power": 0.5}])
+def test_a_student_trains_as_on_the_cpu(changes, inputs, model, tmp_path, soon):
+    recipe = tiny_runs.distilled(**changes)
+    expected = tiny_runs.contents(tiny_runs.taught(recipe, [model, model], inputs, tmp_path / "cpu"))
+    with stand_in() as gpu:
+        found = tiny_runs.contents(tiny_runs.taught(recipe, [model, model], inputs, tmp_path / "gpu"))
+    assert found == expected
+    assert len(gpu.graphs) >= 2

@@ -4,6 +4,8 @@
 of code that is to change no result.
 """
 
+import json
+import shutil
 import sys
 import tempfile
 from hashlib import sha256
@@ -118,6 +120,30 @@ def trained(recipe: Any, inputs: dict[str, Path], place: Path, precision: str = 
     return own.folder
 
 
+def taught(
+    recipe: Any, teachers: list[Path], inputs: dict[str, Path], place: Path, classifier: Path | None = None
+) -> Path:
+    """Train a small recipe of one phase that has finished runs of a network like its own as teachers."""
+    settings = {"recipe": {"network": recipe.network.resolved()}}
+    block = {"identity": "", "outputs": {}, "settings": settings}
+    told = dict(inputs)
+    for number, folder in enumerate(teachers):
+        copy = place / f"teacher{number}"
+        shutil.copytree(folder, copy)
+        (copy / "run.json").write_text(json.dumps(block), "utf-8")
+        told[f"teacher.{number}.stage_one"] = copy
+        if classifier:
+            told[f"teacher.{number}.stage_two"] = classifier
+    return trained(recipe, told, place)
+
+
+def distilled(**changes: Any) -> Any:
+    """A small recipe that learns from teachers too."""
+    recipe = small(params().stage_one["graloss"]).model_copy(update={"observers": []})
+    block = {"name": "distillation", "teacher": "graloss", **changes}
+    return type(recipe).model_validate({**recipe.resolved(), "step": block})
+
+
 def extracted(
     recipe: Any, model: Path, inputs: dict[str, Path], folder: Path, batchnorm: str = "eval"
 ) -> Path:
@@ -183,6 +209,15 @@ def main() -> None:
         for name, classifier in settings.stage_two.items():
             made = place / f"features-{classifier.batchnorm}"
             show(name, fitted(classifier.method, made, inputs["split"], place / f"two-{name}"))
+        bbn = small(settings.stage_one["bbn"])
+        show("bbn in shards", trained(bbn.model_copy(update={"shards": 2}), inputs, place / "bbn-sharded"))
+        show("features of bbn", extracted(bbn, place / "bbn" / "phase0", inputs, place / "bbn-features"))
+        show("distilled", taught(distilled(), [folder], inputs, place / "distilled"))
+        several = [folder, place / "la_tau0.5" / "phase0"]
+        averaged = distilled(heads="one", power=0.5, labels=0.5, answers=0.5)
+        show("distilled from two", taught(averaged, several, inputs, place / "averaged"))
+        classified = place / "two-crt"
+        show("distilled from crt", taught(distilled(), [folder], inputs, place / "from-crt", classified))
 
 
 if __name__ == "__main__":

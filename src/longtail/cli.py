@@ -151,8 +151,9 @@ def parser() -> argparse.ArgumentParser:
         "check-data", "read every picture of a dataset of files and report what is wrong", _check_data
     )
     _params_option(sub)
-    sub = command("plan", "print the runs: what exists, what is to do", _plan)
+    sub = command("plan", "print what exists, what is to do and what that will cost", _plan)
     _params_option(sub)
+    sub.add_argument("--all", action="store_true", help="list every run, finished ones too")
     sub = command("prune", "delete finished runs that no settings file needs, after showing them", _prune)
     _params_option(sub)
     sub.add_argument(
@@ -223,7 +224,7 @@ def _check_data(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> None:
     from longtail.orchestration.listing import show
 
-    show(options.params)
+    show(options.params, options.all)
 
 
 def _prune(options: argparse.Namespace) -> None:

@@ -202,8 +202,7 @@ def test_a_budget_that_is_no_time_is_an_error_before_anything_is_computed(monkey
 
 
 def test_only_small_steps_share_unasked():
-    assert budget("stage_two") == 60
-    assert budget("stage_one") == budget("split") == 0
+    assert (budget("stage_two"), budget("stage_one"), budget("split")) == (60, 20, 0)
 
 
 class Together:
@@ -240,6 +239,53 @@ def trained():
 
 def kept() -> list[str]:
     return sorted(file.parent.name for file in store.stored("stage_one", "x").parent.glob("*/run.json"))
+
+
+RECIPE = {
+    "network": {"name": "resnet_cifar"},
+    "batch_size": 64,
+    "observers": [],
+    "schedule": {"epochs": 2},
+    "then": [],
+}
+
+
+def trainings(monkeypatch, own: dict[str, Any] | None = None, **changes: dict[str, Any]) -> list[str]:
+    """Train `a` on a CPU, beside b, c and d, of which some are not like it; what was trained.
+
+    Args:
+        own: changes of a's recipe.
+        changes: of the plan of others, by name.
+    """
+    monkeypatch.setattr(leases, "lease", lambda count: nullcontext(None))
+    for name in NAMES:
+        planned = store.read_plan("stage_one", name)
+        planned["settings"] = {"recipe": {**RECIPE, **((own or {}) if name == "a" else {})}}
+        planned["inputs"] = {"split": {"run": "s", "identity": "s", "folder": "s"}}
+        planned |= changes.get(name, {})
+        store.write_json(store.PLANNED / "stage_one" / f"{name}.json", planned)
+    store.write_json(store.stored("split", "s") / "run.json", {"identity": "s", "outputs": {}})
+    for name in ("t", "s"):
+        store.write_json(Path(name) / "run.json", {"identity": name, "outputs": {}})
+    run.execute("stage_one", "a")
+    return kept()
+
+
+def test_a_short_training_is_followed_by_others_as_short(monkeypatch, trained):
+    assert trainings(monkeypatch) == ["a", "b", "c", "d"]
+
+
+def test_trainings_of_other_lengths_are_left_to_their_own_jobs(monkeypatch, trained):
+    longer = {"settings": {"recipe": {**RECIPE, "schedule": {"epochs": 200}}}}
+    two_phases = {"settings": {"recipe": {**RECIPE, "then": [{"schedule": {"epochs": 3}}]}}}
+    larger = {"settings": {"recipe": {**RECIPE, "network": {"name": "resnet"}}}}
+    assert trainings(monkeypatch, b=longer, c=two_phases, d=larger) == ["a"]
+
+
+def test_trainings_of_other_data_are_left_to_their_own_jobs(monkeypatch, trained):
+    other = {"inputs": {"split": {"run": "t", "identity": "t", "folder": "t"}}}
+    pictures = {"settings": {"recipe": RECIPE, "images": {"size": 224}}}
+    assert trainings(monkeypatch, b=other, c=pictures, d={"gpus": 2}) == ["a"]
 
 
 def test_a_gpu_trains_other_wanted_runs_at_the_same_time(monkeypatch, trained):

@@ -21,6 +21,7 @@ from longtail.settings.params import Params
 from tests.odd_pictures import class_folders
 
 RATE = {"peak": 0.01}
+TAUGHT = {"name": "distillation", "teacher": {"stage_one": "la", "stage_two": "joint"}}
 SETTINGS: dict[str, Any] = {
     "dataset": "digits",
     "imbalance": {"profile": "exponential", "ratios": [10]},
@@ -155,6 +156,10 @@ def test_a_head_has_what_the_recipe_says():
             },
             "trains a linear head",
         ),
+        (
+            {"step": TAUGHT},
+            "takes no step distillation",
+        ),
         ({"transforms": [{"name": "mixup"}]}, "mixes no images"),
         ({"observers": ["gradients"]}, "has no observers"),
         ({"schedule": {"iterations": 5}}, "needs a schedule in epochs"),
@@ -187,6 +192,28 @@ def test_a_later_phase_is_told_to_freeze_the_trunk():
     }
     with pytest.raises(UserError, match=r"stage_one\.ce: freeze: features is for a whole recipe"):
         planned(**changed("ce", freeze="none", then=[phase]))
+
+
+def test_a_teacher_on_frozen_features_needs_its_classifier():
+    def taught(**teacher: str) -> Plan:
+        step = {"name": "distillation", "teacher": teacher}
+        settings = deepcopy(SETTINGS)
+        settings["stage_one"]["student"] = {"loss": "focal", "network": "resnet_cifar", "step": step}
+        row = {"section": "s", "label": "student", "stage_one": "student", "stage_two": "joint"}
+        settings["tables"]["t"]["rows"].append(row)
+        return plan(Params.read(settings))
+
+    with pytest.raises(
+        UserError, match=r"head of 'la' is trained on frozen features, .*; name stage_two too"
+    ):
+        taught(stage_one="la")
+    found = taught(stage_one="la", stage_two="joint")
+    runs = [run for name, run in found.stage_one.items() if "student" in name]
+    assert len(runs) == 2
+    assert {key: run.name.rpartition("-")[0] for key, run in runs[0].further.items()} == {
+        "teacher.0.stage_one": "digits-exp10-tf_efficientnet_lite0-published",
+        "teacher.0.stage_two": "digits-exp10-la-joint-seed0",
+    }
 
 
 def test_planning_them_imports_no_torch():

@@ -73,6 +73,7 @@ def test_a_phase_is_a_run_with_the_code_of_its_own_methods(settings):
         "losses.focal",
         "samplers.class_aware",
         "transforms.remix",
+        "steps.supervised",
     )
     assert found == ("longtail.stage_one.training", *(f"longtail.stage_one.{name}" for name in expected))
     assert "longtail.stage_one.transforms.mixup" in closure(found)

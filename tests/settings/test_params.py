@@ -248,7 +248,7 @@ def test_a_phase_has_what_it_does_not_name_from_its_recipe(settings):
         "schedule": {"epochs": 30},
         "learning_rate": {"peak": 0.01},
     }
-    settings["training"]["transforms"] = ["mixup"]
+    settings["stage_one"]["ce"]["transforms"] = ["mixup"]
     settings["stage_one"]["ce"]["then"] = [phase, {**phase, "name": "b", "loss": "focal", "transforms": []}]
     recipe = Params.read(settings).stage_one["ce"]
     assert [phase.name for phase in recipe.phases] == ["train", "fine_tune", "b"]

@@ -1,6 +1,6 @@
 """A training that takes milliseconds: 50 small images of five unequal classes, a network with dropout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,25 @@ from torch import Tensor, nn
 
 from longtail.settings.recipe import Optimiser
 from longtail.settings.schedules import LearningRate, Length
+from longtail.stage_one.batch import Batch
 from longtail.stage_one.losses.logit_adjusted import Settings, build
 from longtail.stage_one.phase import Phase
 from longtail.stage_one.samplers import instance
-from longtail.stage_one.supervised_step import Supervised
+from longtail.stage_one.step import Outcome, Step, Stream
+from longtail.stage_one.steps.supervised import Supervised
 
 COUNTS = [40, 20, 8, 3, 1]
 LABELS = torch.arange(5).repeat_interleave(torch.tensor([24, 13, 7, 4, 2]))
+
+
+class Computed(Step):
+    """A step that is nothing but a function of modules, batches and progress."""
+
+    def __init__(self, compute: Callable[..., Outcome]) -> None:
+        self._compute = compute
+
+    def __call__(self, modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
+        return self._compute(modules, batches, progress)
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -42,7 +54,7 @@ def make_phase() -> Callable[..., Phase]:
             "name": "train",
             "images": images,
             "labels": LABELS,
-            "samplers": [lambda y, g, t: instance.indices(y, g, t, instance.Settings())],
+            "streams": [Stream(sampler=lambda y, g, t: instance.indices(y, g, t, instance.Settings()))],
             "augment": flip,
             "normalise": normalise,
             "step": Supervised(),
@@ -52,7 +64,10 @@ def make_phase() -> Callable[..., Phase]:
             "optimiser": Optimiser(),
             "progress": "epoch",
         }
-        return Phase(**values | changes)
+        values |= changes
+        if not isinstance(values["step"], Step):
+            values["step"] = Computed(values["step"])
+        return Phase(**values)
 
     return make
 

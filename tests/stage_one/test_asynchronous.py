@@ -18,7 +18,7 @@ from longtail.stage_one.batch import Batch
 from longtail.stage_one.exemplars import herding
 from longtail.stage_one.networks import resnet_cifar
 from longtail.stage_one.phase_classes import phase_classes
-from longtail.stage_one.supervised_step import Supervised
+from longtail.stage_one.steps.supervised import Supervised
 from tests.stage_one.test_resume import KillError
 
 from .conftest import COUNTS

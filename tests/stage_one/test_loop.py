@@ -14,7 +14,7 @@ from longtail.settings.recipe import Optimiser
 from longtail.settings.schedules import Constant, LearningRate, Length
 from longtail.stage_one.loop import Batch, train
 from longtail.stage_one.losses import logit_adjusted
-from longtail.stage_one.phase import Outcome
+from longtail.stage_one.step import Outcome, Stream
 
 FAST = {"seed": 0, "precision": "float32"}
 
@@ -119,7 +119,7 @@ def test_progress_starts_at_nought_and_moves_by_epoch_or_by_step(make_phase, mak
         seen.append(float(progress))
         return Outcome(modules["network"](batches[0].images).square().mean(), torch.tensor(0))
 
-    phase = make_phase(length=length, step=step, progress=kind, samplers=[sampler])
+    phase = make_phase(length=length, step=step, progress=kind, streams=[Stream(sampler=sampler)])
     train(phase, make_modules(), **FAST)
     total = phase.steps
     expected = [i / total if kind == "step" else (i // 7) / 3 for i in range(total)]
@@ -178,7 +178,7 @@ def test_a_method_may_look_at_two_batches_a_step(make_phase, make_modules):
         return Outcome(loss, torch.tensor(0))
 
     phase = make_phase()
-    two = make_phase(samplers=[*phase.samplers, reversed_sampler], step=step)
+    two = make_phase(streams=[*phase.streams, Stream(sampler=reversed_sampler)], step=step)
     train(two, make_modules(), **FAST)
     assert classes[0].tolist() == (4 * phase.labels.bincount()).tolist()
     assert classes[1, 4] > classes[1, 0]

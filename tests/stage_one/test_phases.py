@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from longtail.stage_one import supervised_step, training
+from longtail.stage_one import training
+from longtail.stage_one.steps import supervised
 from tests.stage_one.test_resume import KillError
 
 from .test_stage_one import files, run
@@ -104,10 +105,8 @@ def test_killed_after_any_epoch_of_any_phase_it_ends_the_same(inputs, tmp_path, 
         if not (left / "metrics.json").exists():
             left.rename(left.with_name("left"))
     steps = []
-    take = supervised_step.Supervised.__call__
-    monkeypatch.setattr(
-        supervised_step.Supervised, "__call__", lambda *given: steps.append(1) or take(*given)
-    )
+    take = supervised.Supervised.__call__
+    monkeypatch.setattr(supervised.Supervised, "__call__", lambda *given: steps.append(1) or take(*given))
     resumed = run(inputs, tmp_path / "resumed", then=MANY)
     assert files(resumed.folder) == files(whole.folder)
     assert len(steps) == [5, 10, 15, 20, 25, 30, 32][6] - [5, 10, 15, 20, 25, 30, 32][epochs - 1]

@@ -17,8 +17,9 @@ from longtail.settings.schedules import LearningRate, Length
 from longtail.stage_one import checkpoint
 from longtail.stage_one.loop import Batch, train
 from longtail.stage_one.losses.logit_adjusted import Settings, build
-from longtail.stage_one.phase import Outcome, Phase, State
-from longtail.stage_one.supervised_step import Supervised
+from longtail.stage_one.phase import Phase, State
+from longtail.stage_one.step import Outcome, Stream
+from longtail.stage_one.steps.supervised import Supervised
 
 STEPS = LearningRate.model_validate(
     {"peak": 0.05, "warmup": 1, "decay": {"form": "step", "at": [2, 3], "factors": [0.1, 0.01]}}
@@ -235,7 +236,9 @@ def small_training(folder: Path, step: Callable[..., Outcome]) -> nn.ModuleDict:
         name="train",
         images=images,
         labels=labels,
-        samplers=[lambda labels, generator, _: torch.randperm(len(labels), generator=generator)],
+        streams=[
+            Stream(sampler=lambda labels, generator, _: torch.randperm(len(labels), generator=generator))
+        ],
         augment=lambda images, _: images,
         normalise=lambda images: images / 255,
         step=step,
@@ -249,15 +252,16 @@ def small_training(folder: Path, step: Callable[..., Outcome]) -> nn.ModuleDict:
     return modules
 
 
-def counting(then: Callable[[int], None]) -> Callable[..., Outcome]:
+class Counting(Supervised):
     """The supervised step; before each one `then` is told its number."""
-    numbers = itertools.count(1)
 
-    def step(modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
-        then(next(numbers))
-        return Supervised()(modules, batches, progress)
+    def __init__(self, then: Callable[[int], None]) -> None:
+        super().__init__()
+        self.then, self.numbers = then, itertools.count(1)
 
-    return step
+    def __call__(self, modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
+        self.then(next(self.numbers))
+        return super().__call__(modules, batches, progress)
 
 
 def hang_in_the_fourth_epoch(folder: Path) -> None:
@@ -268,7 +272,7 @@ def hang_in_the_fourth_epoch(folder: Path) -> None:
             (folder / "inside").touch()
             time.sleep(60)
 
-    small_training(folder, counting(then))
+    small_training(folder, Counting(then))
 
 
 def test_sigkill_in_the_middle_of_an_epoch(tmp_path):
@@ -281,7 +285,7 @@ def test_sigkill_in_the_middle_of_an_epoch(tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     steps: list[int] = []
-    resumed = small_training(tmp_path, counting(steps.append))
+    resumed = small_training(tmp_path, Counting(steps.append))
     assert len(steps) == 2 * 4  # three of the five epochs were kept
     assert_same(resumed, whole)
 

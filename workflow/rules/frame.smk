@@ -1,6 +1,6 @@
 rule frame:
     input:
-        lambda w: PLAN.frame["runs"].inputs,
+        lambda w: MISSING.inputs(PLAN.frame["runs"]),
     output:
         multiext("<results>/runs", ".csv", ".identity.json"),
     log:

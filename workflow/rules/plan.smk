@@ -11,6 +11,7 @@ from longtail.data.catalogue import current
 from longtail.device import COMPUTING
 from longtail.errors import UserError, foreseen
 from longtail.orchestration.batching import want
+from longtail.orchestration.finished import Missing
 from longtail.orchestration.gpu_requests import asked, check_gpus
 from longtail.orchestration.planner import plan
 from longtail.orchestration.snakemake_records import mend
@@ -24,10 +25,12 @@ try:
         if workflow.is_main_process:
             current(PARAMS.dataset, PARAMS.data, SETTINGS)
         PLAN = plan(PARAMS, SETTINGS)
+        CURRENT = None
         if workflow.is_main_process:
             PLAN.write()
-            stamp(PLAN)
+            CURRENT = stamp(PLAN)
             mend()
+        MISSING = Missing(PLAN, CURRENT, sys.argv[1:])
 except UserError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
@@ -58,8 +61,9 @@ pathvars:
     tables=PLAN.tables_in,
 
 
+# What is finished matches no rule: it is a file like any other, for which no job has to be thought of.
 wildcard_constraints:
-    run=r"[a-z0-9][a-z0-9_.-]*",
-    table="|".join(PLAN.tables) or "none",
-    figure="|".join(PLAN.figures) or "none",
-    model="|".join(PLAN.models) or "none",
+    run=MISSING.runs,
+    table=MISSING.published(PLAN.tables.values()),
+    figure=MISSING.published(PLAN.figures.values()),
+    model=MISSING.published(PLAN.models.values()),

@@ -3,7 +3,7 @@ report: "../report/workflow.rst"
 
 rule report:
     input:
-        lambda w: PLAN.report["report"].inputs,
+        lambda w: MISSING.inputs(PLAN.report["report"]),
     output:
         "<results>/report.html",
         "<results>/report.identity.json",

@@ -1,6 +1,6 @@
 rule stage_one:
     input:
-        lambda w: ancient([run.record for run in PLAN.stage_one[w.run].inputs]),
+        lambda w: ancient([run.record for run in PLAN.stage_one[w.run].needs.values()]),
     output:
         multiext(
             "<results>/stage_one/{run}/",

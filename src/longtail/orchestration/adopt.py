@@ -18,9 +18,12 @@ from longtail.errors import UserError
 from longtail.orchestration.planner import plan
 from longtail.orchestration.run import Run, identity_of
 from longtail.runs.code_identity import ADOPTED, COLUMNS
+from longtail.runs.identity import canonical
 from longtail.runs.steps import STEPS, settings_of_step
 from longtail.runs.store import record, stored
 from longtail.settings.base import Settings, Texts
+from longtail.settings.finished_runs import FinishedRuns
+from longtail.settings.method_blocks import blocks_in
 from longtail.settings.params import Params
 
 BESIDE = ("data/checked", "data/lists", "data/weights")  # what planning reads and git may not have
@@ -30,7 +33,8 @@ def adopt(params: str, reason: str, steps: Sequence[str] = ()) -> None:
     """Let planned runs stand for finished ones that differ from them in nothing but the code.
 
     Goes down the steps in order, planning again after each: what is built on an adopted run changes its
-    identity with it.
+    identity with it. Goes down once more while that finds something: a run of stage one may be built on a
+    classifier.
 
     Raises:
         UserError: if there is no such run, or no reason.
@@ -40,11 +44,14 @@ def adopt(params: str, reason: str, steps: Sequence[str] = ()) -> None:
     if unknown := set(steps) - set(STEPS):
         raise UserError(f"{', '.join(sorted(unknown))}: not a step; there are {', '.join(STEPS)}")
     lines: dict[str, dict[str, str]] = {}
-    for step in steps or STEPS:
-        while new := _adoptable(step, params, lines):
-            for code, old in new.items():
-                lines[code] = {"step": step, "code": code, "as": old, "reason": reason.strip()}
-            _append([lines[code] for code in new])
+    known = -1
+    while known < len(lines):
+        known = len(lines)
+        for step in steps or STEPS:
+            while new := _adoptable(step, params, lines):
+                for code, old in new.items():
+                    lines[code] = {"step": step, "code": code, "as": old, "reason": reason.strip()}
+                _append([lines[code] for code in new])
     if not lines:
         raise UserError("nothing to adopt: every planned run is finished, or never was with other code")
     for line in lines.values():
@@ -131,7 +138,9 @@ def _codes_planned(tree: Path, file: str) -> dict[tuple[str, str], str]:
 
 
 def _key(step: str, settings: Settings) -> tuple[str, str]:
-    return step, Texts(hashed=True).of(settings)
+    """What tells runs apart but for their code; names of other recipes decide which networks a step needs."""
+    named = [block.resolved() for _, block in blocks_in(settings, FinishedRuns)]
+    return step, Texts(hashed=True).of(settings) + (canonical(named) if named else "")
 
 
 def _adoptable(step: str, params: str, known: Iterable[str]) -> dict[str, str]:
@@ -159,7 +168,7 @@ def _finished_with_other_code(run: Run) -> str | None:
                 code = str(found["code"]["digest"])
             except (UserError, KeyError, TypeError):  # damaged: nothing stands for it
                 continue
-            if identity_of(run.step, run.settings, run.inputs, code, Texts(hashed=True)) == found["identity"]:
+            if identity_of(run.step, run.settings, run.needs, code, Texts(hashed=True)) == found["identity"]:
                 return code
     return None
 

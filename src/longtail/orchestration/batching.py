@@ -16,14 +16,16 @@ from longtail.errors import UserError
 from longtail.runs import store
 from longtail.runs.identity import digest
 from longtail.runs.leases import ALLOCATION
+from longtail.runs.steps import step_of
 
 if TYPE_CHECKING:
     from longtail.orchestration.plan import Plan
 
 WANTED = "LONGTAIL_WANTED"  # the file that says which runs this invocation of Snakemake is to make
 SHARE = "LONGTAIL_SHARE_SECONDS"
-# For companions, unless the environment says otherwise; stage one has its own ways to share a device.
-SECONDS = {"features": 60.0, "stage_two": 60.0}
+# For companions, unless the environment says otherwise. Trainings of a few seconds share a start of Python;
+# longer ones do not notice it, and on a GPU they have ways of their own to share.
+SECONDS = {"stage_one": 20.0, "features": 60.0, "stage_two": 60.0}
 SHARED_STEPS = ("stage_one", "features", "stage_two")
 
 
@@ -78,7 +80,7 @@ def companions(step: str, run: str) -> Iterator[dict[str, Any]]:
             planned = store.read_plan(step, name)
         except UserError:
             continue
-        if all(_finished(at, reference) for at, reference in planned["inputs"].items()):
+        if all(_finished(step_of(at), reference) for at, reference in planned["inputs"].items()):
             yield planned
 
 

@@ -18,7 +18,7 @@ from longtail.orchestration.gpu_memory import gpu_memory, in_a_line
 from longtail.runs import store
 from longtail.runs.lookup import acquired, built_on_others, find, input_records, locate, pictures_root
 from longtail.runs.record import recorded, same_code
-from longtail.runs.steps import PUBLISHED, STEPS, module_of, settings_of_step
+from longtail.runs.steps import PUBLISHED, STEPS, module_of, settings_of_step, step_of
 from longtail.runs.store import read_plan
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def execute(step: str, name: str, into: str | None = None) -> None:
     with ExitStack() as device:
         with store.locked(step, name):
             finished = find(step, name, planned["identity"], input_records(planned))
-            computed = finished is None
+            computed, leased = finished is None, None
             if finished is None:
                 same_code(planned)
                 at_once = 1
@@ -54,9 +54,7 @@ def execute(step: str, name: str, into: str | None = None) -> None:
                     leased = device.enter_context(leases.lease(count=gpus))
                     if leased:
                         leases.check(leased)
-                    # Pictures make steps that fill a GPU, and memory that is not there twice.
-                    small = gpus == 1 and not planned["settings"].get("images")
-                    if leased and step == "stage_one" and small:
+                    if leased and step == "stage_one" and _is_small(planned):
                         missing = 1 + sum(1 for _ in companions(step, name))
                         at_once = leases.runs_at_once(missing, leased, gpu_memory(planned["settings"]))
                 finished = compute(planned) if at_once == 1 else compute_together(planned, at_once)
@@ -64,25 +62,44 @@ def execute(step: str, name: str, into: str | None = None) -> None:
                 finished = store.keep(_copy(finished, step, name), step, name)
             store.link(finished, folder)
             shutil.rmtree(store.scratch(step, name), ignore_errors=True)
-        if computed and seconds:
-            _share(step, name, seconds, last=store.record(finished)["seconds"])
+        alone = step == "stage_one" and (leased or not _is_small(planned))
+        if computed and seconds and not alone:
+            _share(planned, seconds, last=store.record(finished)["seconds"])
 
 
-def _share(step: str, run: str, seconds: float, last: float) -> None:
+def _is_small(planned: dict[str, Any]) -> bool:
+    """Whether a training may share a device: pictures fill it, and memory that is not there twice."""
+    return planned.get("gpus", 1) == 1 and not planned["settings"].get("images")
+
+
+def _takes_as_long(planned: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two trainings see as many images with networks of one size."""
+    one, two = (run["settings"]["recipe"] for run in (planned, other))
+    if "schedule" not in one or "schedule" not in two:  # a trunk as it was published
+        return False
+    last, then = ((recipe["then"] or [recipe])[-1]["schedule"] for recipe in (one, two))
+    same = all(one[key] == two[key] for key in ("network", "batch_size", "observers"))
+    return same and last == then and planned["inputs"]["split"] == other["inputs"]["split"]
+
+
+def _share(planned: dict[str, Any], seconds: float, last: float) -> None:
     """Compute other wanted runs into the store, as long as one more, taken to be like the last, fits in.
 
     Never fails: what goes wrong here goes wrong in the run's own job, which says so.
     """
+    step, run = planned["step"], planned["run"]
     until = time.monotonic() + seconds
     done, other = 0, "another run"
     try:
-        for planned in companions(step, run):
-            begun, other = time.monotonic(), planned["run"]
+        for found in companions(step, run):
+            begun, other = time.monotonic(), found["run"]
             if begun + last > until:
                 break
+            if step == "stage_one" and not (_is_small(found) and _takes_as_long(planned, found)):
+                continue
             with store.locked(step, other, wait=False) as held:
-                if held and find(step, other, planned["identity"]) is None:
-                    compute(planned)
+                if held and find(step, other, found["identity"]) is None:
+                    compute(found)
                     shutil.rmtree(store.scratch(step, other), ignore_errors=True)
                     last, done = time.monotonic() - begun, done + 1
     except Exception as error:
@@ -169,7 +186,7 @@ def begin(planned: dict[str, Any]) -> "Job":
 
     step, name = planned["step"], planned["run"]
     store.ready(step, name)
-    inputs = {at: locate(at, reference) for at, reference in planned["inputs"].items()}
+    inputs = {at: locate(step_of(at), reference) for at, reference in planned["inputs"].items()}
     scratch = store.scratch(step, name)
     outputs = scratch / "outputs"
     shutil.rmtree(outputs, ignore_errors=True)

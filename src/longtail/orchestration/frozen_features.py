@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 from longtail.orchestration.run import Run
 from longtail.runs.steps import MODULES
-from longtail.settings.classifier import StageTwoSettings
-from longtail.settings.frozen_features import SEED, PublishedTrunk, head_of
-from longtail.settings.method_blocks import Method
+from longtail.settings.classifier import Classifier, StageTwoSettings
+from longtail.settings.frozen_features import FROZEN, SEED, PublishedTrunk, head_of
+from longtail.settings.method_blocks import Method, blocks_in
 from longtail.settings.methods import module_name
 from longtail.settings.params import Params
 from longtail.settings.recipe import Recipe, StageOneSettings
@@ -16,17 +16,23 @@ if TYPE_CHECKING:
     from longtail.settings.data import Pictures
 
 
+UNSEEN = 128  # the batch size of features that do not depend on it
+
+
+def is_frozen(recipe: Recipe) -> bool:
+    """Whether a recipe trains a head on features that are made once."""
+    return recipe.freeze == FROZEN
+
+
+def batch_size(recipe: Recipe, classifier: Classifier) -> int:
+    """That of features; frozen ones are the same for all heads, unless batches move statistics."""
+    return UNSEEN if is_frozen(recipe) and classifier.batchnorm == "eval" else recipe.batch_size
+
+
 def classifier_modules(method: Method) -> tuple[str, ...]:
     """The modules that fit a method of stage two: the step's, its own, those of methods that it names."""
-    named = [
-        (kind, getattr(method.options, key, None))
-        for key, kind in (("loss", "losses"), ("sampler", "samplers"))
-    ]
-    return (
-        MODULES["stage_two"],
-        module_name("stage_two", method.name),
-        *(module_name(kind, inner.name) for kind, inner in named if isinstance(inner, Method)),
-    )
+    named = (module_name(inner.kind, inner.name) for _, inner in blocks_in(method.options, Method))
+    return MODULES["stage_two"], module_name("stage_two", method.name), *named
 
 
 def plan_trunk(

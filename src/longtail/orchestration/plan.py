@@ -47,9 +47,19 @@ class Plan:
         return dict(getattr(self, step))
 
     def everything(self) -> Iterator[Run]:
-        """Every run, what is built on comes first."""
+        """Every run, step by step; what is built on comes first."""
+        given: set[tuple[str, str]] = set()
+
+        def before(run: Run) -> Iterator[Run]:
+            if (run.step, run.name) not in given:
+                given.add((run.step, run.name))
+                for other in run.needs.values():
+                    yield from before(other)
+                yield run
+
         for step in STEPS:
-            yield from self.runs(step).values()
+            for run in self.runs(step).values():
+                yield from before(run)
 
     def published(self) -> list[Published]:
         """Tables, then figures, models, the frame of all results, the report."""
@@ -84,8 +94,9 @@ class Plan:
         for step in STEPS:
             (folder / step).mkdir(parents=True, exist_ok=True)
             for run in self.runs(step).values():
-                if _is_other(file := folder / step / f"{run.name}.json", text := run.planned(texts)):
-                    write_text(file, text)
+                name, text = f"{folder}/{step}/{run.name}.json", run.planned(texts)
+                if _is_other(name, text):
+                    write_text(Path(name), text)
         for item in self.published():
             told = {**item.planned, "identity": item.identity}
             file = folder / item.kind / f"{item.name}-{item.identity[:16]}.json"
@@ -96,10 +107,11 @@ class Plan:
             write_json(layers, self._listing(), indent=None)
 
 
-def _is_other(file: Path, text: str) -> bool:
+def _is_other(name: str, text: str) -> bool:
     """Whether a file says something else than a text, or is not there; a damaged one does."""
     try:
-        return file.read_bytes() != text.encode()
+        with open(name, "rb") as file:  # thousands are read: no more than that
+            return file.read() != text.encode()
     except OSError:
         return True
 

@@ -45,7 +45,7 @@ class PlannedCell:
         return canonical(known)[1:-1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Published:
     """A table, a figure, a model or the report: files of stable names, with their identity beside them."""
 

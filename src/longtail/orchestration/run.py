@@ -1,8 +1,8 @@
 """One run of one step, and how it is identified."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as quoted
 
 from longtail.runs.identity import composed, hashed
@@ -29,6 +29,12 @@ class Run:
     code: str
     identity: str
     folder: str
+    further: "Mapping[str, Run]" = field(default_factory=dict)  # what else it is built on, by key
+
+    @property
+    def needs(self) -> "dict[str, Run]":
+        """All that it is built on, by step; further runs by a key that ends with the step."""
+        return {**{run.step: run for run in self.inputs}, **self.further}
 
     @property
     def record(self) -> str:
@@ -79,19 +85,19 @@ class Run:
             "modules": self.modules,
             "folder": self.folder,
             "gpus": self.gpus,
-            "inputs": {run.step: reference(run) for run in self.inputs},
+            "inputs": {key: reference(run) for key, run in self.needs.items()},
         }
         return composed(
             {"settings": texts.of(self.settings)} | {key: json.dumps(known[key]) for key in known}
         )
 
 
-def identity_of(step: str, settings: Settings, inputs: Iterable[Run], code: str, texts: Texts) -> str:
+def identity_of(step: str, settings: Settings, inputs: Mapping[str, Run], code: str, texts: Texts) -> str:
     """SHA-256 of what a run reads, of what it is built on, and of the code that computes it."""
     known = {
         "step": quoted(step),
         "settings": texts.of(settings),
-        "inputs": composed({run.step: quoted(run.identity) for run in inputs}),
+        "inputs": composed({key: quoted(run.identity) for key, run in inputs.items()}),
         "code": quoted(code),
     }
     return hashed(composed(known))

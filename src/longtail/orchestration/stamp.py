@@ -19,16 +19,22 @@ from longtail.runs.identity import file_digest
 STALE = 1.0  # a second after the epoch: Snakemake takes a time of 0 for no time at all
 
 
-def stamp(plan: Plan) -> None:
+def stamp(plan: Plan) -> list[Published]:
     """Give every published file a time by which Snakemake judges rightly; see the module's docstring.
 
     A file whose time tells the truth already keeps it, so that a second Snakemake disturbs no first.
+
+    Returns:
+        What is current.
     """
     _forget_other_data(plan)
+    found = []
     times: dict[str, float] = {}  # of run records, which many read
     for item in plan.published():
         current = is_current(item.record, item.identity, item.outputs)
-        if not current:
+        if current:
+            found.append(item)
+        else:
             _clear_edited(item)
         files = [path for path in map(Path, [*item.outputs, item.record, item.benchmark]) if path.is_file()]
         for name in item.inputs:
@@ -42,6 +48,7 @@ def stamp(plan: Plan) -> None:
                 _set_time(path, STALE)
             elif _time(str(path)) <= newest:
                 _set_time(path, newest + 0.01)
+    return found
 
 
 def _forget_other_data(plan: Plan) -> None:

@@ -25,6 +25,7 @@ from longtail.settings.methods import settings_of
 from longtail.settings.params import Params
 from longtail.settings.published import MethodRow, Row, Sweep, Table
 from longtail.settings.recipe import Recipe
+from longtail.settings.references import references, with_references
 
 MOST = 1000  # points of a grid
 LONGEST = 200  # characters of a label
@@ -71,6 +72,7 @@ def _expanded(params: Params, name: str, sweep: Sweep) -> Params:
         said = {words[key]: _said(value) for key, value in point.items()}
         rows.append(Row(section=sweep.method, label=label, method=label, printed=False, values=said))
         points.append({"method": label, "values": list(values)})
+    named = {block.stage_one for recipe in recipes.values() for _, block in references(recipe)}
     ratios = None if params.imbalance.ratios is None else [_ratio(params, name, sweep)]
     caption = sweep.caption or f"{sweep.method} over {' and '.join(sweep.grid)}"
     table = Table(caption=caption, ratios=ratios, rows=rows)
@@ -78,8 +80,8 @@ def _expanded(params: Params, name: str, sweep: Sweep) -> Params:
     figure = Method(name="sweep", options=settings_of("figures", "sweep").model_validate(drawn))
     return params.model_copy(
         update={
-            "stage_one": recipes,
-            "stage_two": classifiers,
+            "stage_one": recipes | with_references(named, params.stage_one),
+            "stage_two": params.stage_two | classifiers if named else classifiers,
             "methods": methods,
             "tables": {f"sweeps/{name}": table},
             "figures": {f"sweep_{name}": figure} if len(sweep.grid) <= FIGURE_KEYS else {},

@@ -6,6 +6,7 @@ from longtail.errors import UserError
 from longtail.runs.digest_cache import remembered_digest
 from longtail.settings.params import Params
 from longtail.settings.recipe import Recipe
+from longtail.settings.references import with_references
 from longtail.settings.weight_file import WeightFile
 
 
@@ -16,9 +17,10 @@ def with_weights(params: Params) -> Params:
         UserError: if one is not there, or not what the settings say of it.
     """
     shown = {method for table in params.tables.values() for method in table.methods}
+    names = {params.methods[method].stage_one for method in shown}
     found = {
-        name: _with_weights(f"stage_one.{name}.network.pretrained", params.stage_one[name])
-        for name in {params.methods[method].stage_one for method in shown}
+        name: _with_weights(f"stage_one.{name}.network.pretrained", recipe)
+        for name, recipe in with_references(names, params.stage_one).items()
     }
     if all(recipe is params.stage_one[name] for name, recipe in found.items()):
         return params

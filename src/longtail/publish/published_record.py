@@ -65,7 +65,8 @@ def _digest_of(name: str, *_state: int) -> str:
 def read_record(record: str) -> dict[str, Any]:
     """The record beside published files; empty where there is none that can be read."""
     try:
-        found = json.loads(Path(record).read_text("utf-8"))
+        with open(record, "rb") as file:  # thousands are read: no more than that
+            found = json.loads(file.read())
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

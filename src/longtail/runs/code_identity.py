@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from longtail.errors import UserError, shown
 from longtail.runs.identity import PACKAGE, digest, file_digest
+from longtail.runs.source_memory import SourceMemory
 
 # Whether what is imported from a room can change a result; the modules of the root are rooms of their own.
 COUNTS = {
@@ -41,6 +42,7 @@ COUNTS = {
     "cli": False,
     "__main__": False,
 }
+SOURCES = SourceMemory(Path(__file__))
 ADOPTED = Path("workflow/adopted.csv")
 COLUMNS = ["step", "code", "as", "reason"]  # of it
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -77,7 +79,9 @@ def code_digest(modules: Iterable[str]) -> str:
         UserError: if there is no such module or file, or modules import each other in a circle.
     """
     known: dict[str, str] = {}
-    return digest([_digest(name, known, ()) for name in modules])
+    found = digest([_digest(name, known, ()) for name in modules])
+    SOURCES.write()
+    return found
 
 
 def closure(modules: Iterable[str]) -> dict[str, Path]:
@@ -132,18 +136,29 @@ def _digest(name: str, known: dict[str, str], above: tuple[str, ...]) -> str:
 
 @cache
 def _source(file: Path, _modified: int) -> Source:
-    tree = ast.parse(file.read_bytes(), filename=str(file))
-    bound = sorted(set(_bound(tree)))
+    read = SOURCES.of(file.read_bytes(), lambda content: _read(content, file))
+    return Source(
+        read["tree"], tuple(sorted({_resolved(*names) for names in read["imports"]})), read["computes"]
+    )
+
+
+def _read(content: bytes, file: Path) -> dict[str, Any]:
+    """What a file says, whatever stands beside it: see `Source`."""
+    tree = ast.parse(content, filename=str(file))
     said = [
         bool(ast.literal_eval(node.value))
         for node in tree.body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMPUTES"
     ]
-    return Source(digest(_plain(tree)), tuple(bound), said[0] if said else None)
+    return {
+        "tree": digest(_plain(tree)),
+        "imports": [list(names) for names in _imports(tree)],
+        "computes": said[0] if said else None,
+    }
 
 
-def _bound(tree: ast.Module) -> Iterator[Bound]:
-    """The names that imports from inside the package bind anywhere in a module, but for the types' sake."""
+def _imports(tree: ast.Module) -> Iterator[tuple[str, str, str]]:
+    """Every import from inside the package in a module, but for the types' sake: module, name, name here."""
     waiting: list[ast.AST] = [tree]
     while waiting:  # statements only: an import is no part of an expression
         node = waiting.pop()
@@ -152,12 +167,15 @@ def _bound(tree: ast.Module) -> Iterator[Bound]:
         for block in ("body", "orelse", "finalbody", "handlers", "cases"):
             waiting.extend(getattr(node, block, ()))
         if isinstance(node, ast.ImportFrom) and _is_inside(node):
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                if PACKAGE.joinpath(*whole.split(".")[1:]).with_suffix(".py").is_file():
-                    yield Bound(alias.asname or alias.name, whole, "")
-                else:
-                    yield Bound(alias.asname or alias.name, str(node.module), alias.name)
+            yield from ((str(node.module), alias.name, alias.asname or alias.name) for alias in node.names)
+
+
+def _resolved(module: str, name: str, here: str) -> Bound:
+    """What an import binds: a module of the package, or something of one."""
+    whole = f"{module}.{name}"
+    if PACKAGE.joinpath(*whole.split(".")[1:]).with_suffix(".py").is_file():
+        return Bound(here, whole, "")
+    return Bound(here, module, name)
 
 
 def _is_inside(node: ast.AST) -> bool:

@@ -16,7 +16,8 @@ class Job:
     Attributes:
         run: the run's name.
         settings: the step's own settings (`longtail.settings.recipe.StageOneSettings` and so on).
-        inputs: finished and verified folders of what the run is built on, by step.
+        inputs: finished and verified folders of what the run is built on, by step; what a step of training
+            names, e.g. its teachers, by keys such as `teacher.0.stage_one`.
         pictures: folder of the dataset's picture files on this machine; None where images are in the run of
             acquisition, which holds them.
         folder: where the step writes its outputs; they appear in results/ only once all are there.

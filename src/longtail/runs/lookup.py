@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from longtail.errors import UserError
 from longtail.runs import store
+from longtail.runs.steps import step_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,12 +115,12 @@ def mixed(records: Mapping[str, dict[str, Any]]) -> str:
 
 
 def input_records(planned: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """run.json of what a planned run is built on, by step, as far as it is here; nothing is verified."""
+    """run.json of what a planned run is built on, by key, as far as it is here; nothing is verified."""
     found = {}
-    for step, reference in planned["inputs"].items():
-        for folder in (Path(reference["folder"]), store.stored(step, reference["run"])):
+    for key, reference in planned["inputs"].items():
+        for folder in (Path(reference["folder"]), store.stored(step_of(key), reference["run"])):
             with suppress(UserError):
-                found[step] = store.record(folder)
+                found[key] = store.record(folder)
                 break
     return found
 

@@ -22,6 +22,11 @@ _SETTINGS = {
 }
 
 
+def step_of(key: str) -> str:
+    """The step of what a run is built on, by its key: a step, or e.g. `teacher.0.stage_one`."""
+    return key.rpartition(".")[2]
+
+
 def module_of(step: str) -> ModuleType:
     """Import what computes a step: a module with `compute(job)`."""
     return importlib.import_module(MODULES[step])

@@ -49,6 +49,7 @@ def refusal(recipe: "Recipe") -> str | None:
         "leaves no adapter to train; take freeze: all_but_adapters": bool(getattr(network, "adapters", None)),
         "is all there is of a recipe; leave `then` out": bool(recipe.then),
         "sees all classes; leave `classes` out": recipe.classes != "all",
+        f"takes no step {recipe.step.name}": recipe.step.name != "supervised",
         "mixes no images; leave `transforms` out": bool(recipe.transforms),
         "has no observers": bool(recipe.observers),
         "needs a schedule in epochs": recipe.schedule.epochs is None,
@@ -74,4 +75,4 @@ def head_of(recipe: "Recipe") -> Method:
             "weight_decay": recipe.optimiser.weight_decay,
         }
     )
-    return Method(name=HEAD, options=options)
+    return Method(kind="stage_two", name=HEAD, options=options)

@@ -23,7 +23,10 @@ from longtail.settings.names import LONGEST_NAME
 ROOMS = {  # of each kind of method, by the name that settings and errors have for it
     **{
         kind: f"stage_one.{kind}"
-        for kind in ("networks", "losses", "samplers", "transforms", "observers", "exemplars", "retention")
+        for kind in (
+            *("networks", "losses", "samplers", "transforms", "observers", "exemplars", "retention"),
+            "steps",
+        )
     },
     "stage_two": "stage_two",
     "figures": "publish.figures",
@@ -33,10 +36,11 @@ LIGHT = (
     "pydantic",
     "longtail.settings.base",
     "longtail.settings.known_weights",
-    "longtail.settings.method_blocks",
     "longtail.settings.schedules",
     "longtail.settings.rich_classes",
     "longtail.settings.weight_file",
+    "longtail.settings.finished_runs",
+    "longtail.settings.method_blocks",
 )
 
 

@@ -19,6 +19,7 @@ from longtail.settings.names import NAME, EntryName, Line
 from longtail.settings.published import Groups, MethodRow, Model, Sweep, Table
 from longtail.settings.reading import read_file
 from longtail.settings.recipe import Recipe, Training
+from longtail.settings.references import wrong_reference
 from longtail.settings.row_shorthand import rows_in_full
 from longtail.settings.shorthand import MisplacedError, entries_in_full
 from longtail.settings.split import ImbalanceBlock, Validation
@@ -97,6 +98,8 @@ class Params(Settings):
         for name, recipe in self.stage_one.items():
             if wrong := recipe.out_of_scope():
                 raise MisplacedError(f"stage_one.{name}", wrong)
+        if misplaced := wrong_reference(self.stage_one, self.stage_two):
+            raise MisplacedError(*misplaced)
         for name, method in self.methods.items():
             for kind, entries in (("stage_one", self.stage_one), ("stage_two", self.stage_two)):
                 if (entry := getattr(method, kind)) not in entries:

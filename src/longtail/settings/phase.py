@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from longtail.settings.base import Neutral, Settings
-from longtail.settings.method_blocks import Exemplars, Loss, Retention, Sampler, Transform
+from longtail.settings.method_blocks import Exemplars, Loss, Retention, Sampler, StepMethod, Transform
 from longtail.settings.names import EntryName
 from longtail.settings.schedules import LearningRate, Length
 
@@ -38,6 +38,7 @@ class PhaseSettings(Settings):
     schedule: Length
     learning_rate: LearningRate
     loss: Loss | None = None
+    step: Annotated[StepMethod | None, Neutral(None)] = None  # what is computed of its batches
     transforms: Annotated[list[Transform], Field(max_length=1)] | None = None
     reset_head: bool = False  # begin with a new classifier
     freeze: Freeze = "none"

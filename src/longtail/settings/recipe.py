@@ -8,7 +8,7 @@ from longtail.settings.augmentation import Augmentation
 from longtail.settings.base import Neutral, Settings
 from longtail.settings.data import Pictures
 from longtail.settings.frozen_features import PublishedTrunk, refusal
-from longtail.settings.method_blocks import Loss, Network, Observer, Sampler, Transform
+from longtail.settings.method_blocks import Loss, Network, Observer, Sampler, StepMethod, Transform
 from longtail.settings.phase import Classes, Freeze, FrozenBatchnorm, PhaseSettings
 from longtail.settings.phases import phases
 from longtail.settings.rich_classes import Rich
@@ -80,6 +80,8 @@ class Recipe(Training):
     """How stage one is trained: one phase, and what follows it."""
 
     loss: Loss
+    # what is computed of the batches of a step; supervised: the loss of one batch
+    step: StepMethod = Field({"name": "supervised"}, validate_default=True)
     classes: Classes = "all"  # of the first phase
     freeze: Annotated[Freeze, Neutral("none")] = "none"  # in the first phase
     frozen_batchnorm: FrozenBatchnorm = "eval"  # in the first phase
@@ -89,7 +91,7 @@ class Recipe(Training):
     then: Annotated[list[PhaseSettings], Neutral([])] = Field([])
 
     def kept(self, hashed: bool = False) -> dict[str, Any]:
-        """All keys but `rich` where no phase asks for it.
+        """All keys but `rich` where no phase asks for it, and the step where it is the usual one.
 
         Version 0.1 divided what a batch shares, sums of weights and shares of mixing, shard by shard: runs
         that this concerned are others now.
@@ -99,6 +101,8 @@ class Recipe(Training):
             found["shared_by"] = "batch"
         if all(phase.classes == "all" for phase in self.phases):
             del found["rich"]
+        if hashed and self.step.name == "supervised":
+            del found["step"]
         return found
 
     def _shares_over_the_batch(self) -> bool:
@@ -154,6 +158,24 @@ class Recipe(Training):
     def _frozen_features_have_a_plain_head(self) -> "Recipe":
         if wrong := refusal(self):
             raise ValueError(wrong)
+        return self
+
+    @model_validator(mode="after")
+    def _steps_take_what_there_is(self) -> "Recipe":
+        """A step says in `takes` what else of a recipe it can do with."""
+        for phase in self.phases:
+            assert phase.step is not None
+            takes = getattr(phase.step.options, "takes", ())
+            asked = {
+                "shards": self.shards > 1,
+                "observers": bool(self.observers),
+                "transforms": bool(phase.transforms),
+                "freeze": phase.freeze != "none",
+                "classes": any(other.classes != "all" for other in self.phases),
+                "retention": phase.retention is not None,
+            }
+            if wrong := [key for key, is_asked in asked.items() if is_asked and key not in takes]:
+                raise ValueError(f"step {phase.step.name} (phase {phase.name}) takes no {wrong[0]}")
         return self
 
     @model_validator(mode="after")

@@ -1,7 +1,5 @@
 """A recipe's modules and its last phase, made for the training loop."""
 
-import copy
-import threading
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,42 +8,49 @@ from torch import Tensor, nn
 from longtail.data.augmentation import augment
 from longtail.data.labelled_images import Part
 from longtail.errors import UserError
-from longtail.random import generator
 from longtail.settings.frozen_features import PublishedTrunk
 from longtail.settings.methods import method_module
 from longtail.settings.phase import PhaseSettings
 from longtail.settings.phases import phases
 from longtail.settings.recipe import Recipe, StageOneSettings
 from longtail.stage_one.freezing import learning
-from longtail.stage_one.phase import Observer, Phase, Sampler
+from longtail.stage_one.phase import Observer, Phase
 from longtail.stage_one.phase_classes import PhaseClasses
-from longtail.stage_one.supervised_step import Supervised
+from longtail.stage_one.step import Step, Stream
+from longtail.stage_one.step_context import StepContext, sampler_of, seeded
 
-_SEEDING = threading.Lock()  # the global generator is one for all threads
 
-
-def make_modules(network: nn.Module, phase: PhaseSettings, class_counts: Tensor) -> nn.ModuleDict:
-    """The network, the loss over the classes seen so far, of these counts, and what retains features."""
+def make_loss(phase: PhaseSettings, class_counts: Tensor) -> nn.Module:
+    """The loss over the classes seen so far, of these counts."""
     assert phase.loss is not None
     try:
-        loss = method_module("losses", phase.loss.name).build(phase.loss.options, class_counts)
+        loss: nn.Module = method_module("losses", phase.loss.name).build(phase.loss.options, class_counts)
     except ValueError as error:
         raise UserError(f"loss {phase.loss.name}: {error}") from None
-    modules = nn.ModuleDict({"network": network, "loss": loss})
-    if phase.retention:
-        modules["before"] = copy.deepcopy(network).requires_grad_(False)
-        modules["retention"] = method_module("retention", phase.retention.name).build(phase.retention.options)
-    return modules
+    return loss
 
 
 def make_network(recipe: Recipe | PublishedTrunk, channels: int, classes: int, *key: str | int) -> nn.Module:
     """A fresh network, its weights from the generator of a key."""
-    with _SEEDING, torch.random.fork_rng([]):
-        torch.manual_seed(generator(*key).initial_seed())
+
+    def make() -> nn.Module:
         network: nn.Module = method_module("networks", recipe.network.name).build(
             recipe.network.options, channels, classes
         )
-    return network
+        return network
+
+    return seeded(make, *key)
+
+
+def make_step(context: StepContext) -> Step:
+    """What a step of the phase computes."""
+    method = context.phase.step
+    assert method is not None
+    try:
+        step: Step = method_module("steps", method.name).build(method.options, context)
+    except ValueError as error:
+        raise UserError(f"step {method.name}: {error}") from None
+    return step
 
 
 def make_phase(
@@ -57,13 +62,12 @@ def make_phase(
     phase_classes: PhaseClasses,
     prepare: Callable[[Tensor], Tensor],
     where: torch.device,
+    step: Step,
 ) -> Phase:
     """The last phase of a recipe, on the device."""
     phase = phases(recipe)[-1]
     images = training.images.to(where)
-    seen, new, left_out = (
-        classes.to(where) for classes in (phase_classes.seen, phase_classes.new, phase_classes.left_out)
-    )
+    new = phase_classes.new.to(where)
 
     def begin(modules: nn.ModuleDict, fresh: bool) -> None:
         network = modules["network"]
@@ -87,18 +91,14 @@ def make_phase(
         name=phase.name,
         images=images,
         labels=training.labels,
-        samplers=[_sampler(phase)],
+        streams=step.streams(Stream(sampler=sampler_of(phase.sampler))),
         augment=lambda images, generator: augment(images, recipe.augmentation, generator),
         normalise=prepare,
         transforms=[
             method_module("transforms", transform.name).build(transform.options, class_counts.to(where))
             for transform in phase.transforms or []
         ],
-        step=Supervised(
-            frozen=phase.freeze if phase.frozen_batchnorm == "eval" else "none",
-            seen=None if bool(phase_classes.seen.all()) else seen,
-            exemplars=left_out if phase.retention else None,
-        ),
+        step=step,
         batch_size=recipe.batch_size,
         length=phase.schedule,
         learning_rate=phase.learning_rate,
@@ -117,13 +117,3 @@ def make_observers(recipe: Recipe, class_counts: Tensor) -> list[Observer]:
         method_module("observers", observer.name).build(observer.options, class_counts)
         for observer in recipe.observers
     ]
-
-
-def _sampler(phase: PhaseSettings) -> Sampler:
-    indices = method_module("samplers", phase.sampler.name).indices
-
-    def sampler(labels: Tensor, generator: torch.Generator, progress: float) -> Tensor:
-        found: Tensor = indices(labels, generator, progress, phase.sampler.options)
-        return found
-
-    return sampler

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from longtail.data.images import Images, in_batches
 from longtail.device import sent
+from longtail.errors import UserError
 from longtail.random import generator
 from longtail.stage_one.batch import Batch
 from longtail.stage_one.phase import Phase
 from longtail.stage_one.ranks import Ranks, Shard, shards
+from longtail.stage_one.step import Sampler
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Epoch:
         number: finished epochs of the phase before it.
         steps: of the phase, counted from 0.
         cut: shards of this process, by step.
-        streams: by sampler, images and labels of each step, or of each shard.
-        labels: by sampler, those of all steps.
+        streams: by stream, images and labels of each step, or of each shard.
+        labels: by stream, those of all steps.
         rates: by step and group of parameters, on the device.
         progress: by step, on the device.
     """
@@ -41,7 +43,7 @@ class Epoch:
     progress: Tensor
 
     def batches(self, index: int) -> list[Batch]:
-        """Images, uint8, and labels of a step or shard, one batch a sampler."""
+        """Images, uint8, and labels of a step or shard, one batch a stream."""
         return [Batch(images[index], labels[index]) for images, labels in self.streams]
 
 
@@ -61,12 +63,24 @@ def ready(phase: Phase, factors: Sequence[float], ranks: Ranks, seed: int, numbe
     steps = range(first, min(first + phase.steps_per_epoch, phase.steps))
     streams: list[tuple[Sequence[Tensor], Sequence[Tensor]]] = []
     every: list[Tensor] = []
-    cut = shards(min(len(phase.labels), len(steps) * size), size, phase.shards, ranks)
-    for place, sampler in enumerate(phase.samplers):
-        chosen = sampler(phase.labels, generator(seed, "sampler", *key, place), phase.progress_at(first))
-        chosen = chosen[: len(steps) * size]
-        images = phase.augment(_those(phase.images, chosen), generator(seed, "augment", *key, place))
-        labels = sent(phase.labels[chosen], device)
+    count = min(len(phase.labels), len(steps) * size)
+    cut = shards(count, size, phase.shards, ranks)
+    progressed = phase.progress_at(first)
+    chosen = leading = torch.empty(0, dtype=torch.int64)
+    for place, stream in enumerate(phase.streams):
+        if progressed < stream.start:
+            continue
+        every_image = phase.images if stream.images is None else stream.images
+        every_label = phase.labels if stream.labels is None else stream.labels
+        if stream.sampler is not None:
+            numbers = generator(seed, "sampler", *key, place)
+            chosen = _enough(stream.sampler, every_label, numbers, progressed, count)
+        else:
+            chosen = leading
+        leading = leading if place else chosen
+        augment = stream.augment or phase.augment
+        images = augment(_those(every_image, chosen), generator(seed, "augment", *key, place))
+        labels = sent(every_label[chosen], device)
         every.append(labels)
         if phase.shards == 1 and ranks.size == 1:
             streams.append((in_batches(images, size), torch.split(labels, size)))
@@ -88,6 +102,18 @@ def ready(phase: Phase, factors: Sequence[float], ranks: Ranks, seed: int, numbe
         sent(torch.tensor(rates, dtype=torch.float32), device),
         sent(torch.tensor(progress, dtype=torch.float32), device),
     )
+
+
+def _enough(
+    sampler: Sampler, labels: Tensor, numbers: torch.Generator, progress: float, count: int
+) -> Tensor:
+    """So many indices of a sampler, which is asked as often as that takes."""
+    if not len(labels):
+        raise UserError("step: a further stream of its batches has no image to draw from")
+    chosen = sampler(labels, numbers, progress)
+    while len(chosen) < count:
+        chosen = torch.cat([chosen, sampler(labels, numbers, progress)])
+    return chosen[:count]
 
 
 def _those(images: Images, rows: Tensor) -> Images:

@@ -9,7 +9,7 @@ others stand still between two of their steps.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,13 +21,13 @@ from longtail.stage_one.batch import Batch
 WARM_UP = 3  # steps of a shape that run as they are: libraries set up, the optimiser makes its momentum
 
 
-Work = Callable[[Sequence[Batch], Tensor], None]
+Work = Callable[[Sequence[Batch], Tensor, Hashable], None]
 
 
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
 
-Shape = tuple[torch.Size | None, ...]
+Shape = tuple[Hashable, ...]
 
 
 class Gate:
@@ -134,10 +134,11 @@ def fits(step: Callable[[], None]) -> bool:
 
 
 class Replayed:
-    """Does `work(batches, progress)`, by a captured graph once a shape of batches has come WARM_UP times.
+    """Does `work(batches, progress, course)`, by a captured graph once a shape has come WARM_UP times.
 
     Args:
-        work: reads the batches and the 0-d progress, and changes only tensors that stay where they are.
+        work: reads the batches and the 0-d progress, and changes only tensors that stay where they are. What
+            it does may depend on the course, which is recorded as another shape is.
         capture: records a work that takes no arguments, without doing it; returns its replay.
         fits: takes a step and says whether there is memory to record it; without, it runs as it comes.
     """
@@ -153,35 +154,32 @@ class Replayed:
         self._too_large: set[Shape] = set()
         self._graphs: dict[Shape, tuple[list[Tensor], Callable[[], None]]] = {}
 
-    def __call__(self, batches: Sequence[Batch], progress: Tensor) -> None:
+    def __call__(self, batches: Sequence[Batch], progress: Tensor, course: Hashable = None) -> None:
         """One step."""
-        shape = _shape(batches)
+        shape = (course, *(tuple(tensor.shape for tensor in batch.tensors()) for batch in batches))
         self._seen[shape] = seen = self._seen.get(shape, 0) + 1
         if seen == WARM_UP:
-            if not self._fits(lambda: self._work(batches, progress)):
+            if not self._fits(lambda: self._work(batches, progress, course)):
                 self._too_large.add(shape)
             return
         if seen < WARM_UP or shape in self._too_large:
-            return self._work(batches, progress)
+            return self._work(batches, progress, course)
         if shape not in self._graphs:
-            self._graphs[shape] = self._record(batches, progress)
+            self._graphs[shape] = self._record(batches, progress, course)
         addresses, replay = self._graphs[shape]
         for address, tensor in zip(addresses, _tensors(batches, progress), strict=True):
             address.copy_(tensor)
         replay()
 
-    def _record(self, batches: Sequence[Batch], progress: Tensor) -> tuple[list[Tensor], Callable[[], None]]:
-        own = [Batch._make(None if part is None else part.clone() for part in batch) for batch in batches]
-        time = progress.clone()
-        return _tensors(own, time), self._capture(lambda: self._work(own, time))
-
-
-def _shape(batches: Sequence[Batch]) -> Shape:
-    return tuple(None if tensor is None else tensor.shape for batch in batches for tensor in batch)
+    def _record(
+        self, batches: Sequence[Batch], progress: Tensor, course: Hashable
+    ) -> tuple[list[Tensor], Callable[[], None]]:
+        own, time = [batch.clone() for batch in batches], progress.clone()
+        return _tensors(own, time), self._capture(lambda: self._work(own, time, course))
 
 
 def _tensors(batches: Sequence[Batch], progress: Tensor) -> list[Tensor]:
-    return [tensor for batch in batches for tensor in batch if tensor is not None] + [progress]
+    return [tensor for batch in batches for tensor in batch.tensors()] + [progress]
 
 
 @contextmanager

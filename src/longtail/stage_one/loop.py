@@ -1,17 +1,17 @@
 """The one training loop. A method is a small object that the loop asks; none has a case of its own here.
 
 A training is a phase, and a recipe of several is as many trainings, each of which begins with what the one
-before has left. A phase says which images an epoch is made of (samplers: one, or two for methods that see
-two batches a step), how they are augmented and transformed, what a step computes, what is measured of it,
-and how long and fast it learns. Everything that training changes lives in the modules and the optimiser, and
-random numbers come from generators that are keyed by phase and epoch; so a checkpoint is those tensors
-and three counters, and a training that was killed goes on to bit-identical results.
+before has left. A phase says which images an epoch is made of (streams: one, or more for methods that see
+several batches a step), how they are augmented and transformed, what a step computes, what is measured of
+it, and how long and fast it learns. Everything that training changes lives in the modules and the
+optimiser, and random numbers come from generators that are keyed by phase and epoch; so a checkpoint is
+those tensors and three counters, and a training that was killed goes on to bit-identical results.
 """
 
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longtail.device import sent
 from longtail.errors import UserError
 from longtail.random import generator
 from longtail.stage_one.batch import Batch
 from longtail.stage_one.epoch import Epoch, ready
 from longtail.stage_one.graph import Replayed, Work, own_stream, pass_by
-from longtail.stage_one.phase import HistoryRow, Outcome, Phase, State
+from longtail.stage_one.phase import HistoryRow, Phase, State
 from longtail.stage_one.ranks import Ranks, Statistics, ranks
-from longtail.stage_one.resuming import left, make_optimiser, resume, save
+from longtail.stage_one.resuming import begin_momentum, left, make_optimiser, resume, save
+from longtail.stage_one.step import Outcome
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -124,9 +126,9 @@ class Steps:
         self.correct = torch.zeros((), dtype=torch.int64, device=self._device)
         self._reached: list[nn.Parameter] = []  # by the gradient of the last shard
         self._ahead: Epoch | None = None
-        self.take: Work = self._take
-        if self._device.type == "cuda" and phase.capturable and self.whole:
-            self.take = Replayed(self._take)
+        self.take: Work = self.take_as_it_comes
+        if self._device.type == "cuda" and self.whole:
+            self.take = Replayed(self.take_as_it_comes)
 
     @property
     def whole(self) -> bool:
@@ -164,7 +166,7 @@ class Steps:
         self.ranks.add(
             *(parameter.grad for parameter in self._reached or learning if parameter.grad is not None)
         )
-        self._optimiser.step()
+        self._descend()
 
     def epoch(self, seed: int, number: int) -> Epoch:
         """An epoch of the phase, by the number of those that are finished."""
@@ -190,11 +192,18 @@ class Steps:
         with autocast(self._device, self._precision):
             return self.phase.step(self.modules, batches, progress)
 
-    def _take(self, batches: Sequence[Batch], progress: Tensor) -> None:
+    def _descend(self) -> None:
+        begin_momentum(self._optimiser)
+        self._optimiser.step()
+        with torch.no_grad():
+            self.phase.step.after(self.modules)
+
+    def take_as_it_comes(self, batches: Sequence[Batch], progress: Tensor, course: Hashable = None) -> None:
+        """One step of whole batches; its course the step was told."""
         outcome = self.outcome(batches, progress)
         self._optimiser.zero_grad(set_to_none=True)
         outcome.loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        self._descend()
         self.loss += outcome.loss.detach() * len(batches[0].labels)
         self.correct += outcome.correct
 
@@ -210,8 +219,17 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
     taking.loss.zero_()
     taking.correct.zero_()
 
+    def drawn(batches: list[Batch], *place: int) -> list[Batch]:
+        """The batches of a step or shard, with the random numbers that the step wants."""
+        if not phase.step.draws:
+            return batches
+        numbers = phase.step.draw(len(batches[0].labels), generator(seed, "draw", *key, *place))
+        found = tuple(sent(tensor, batches[0].images.device) for tensor in numbers)
+        return [batches[0]._replace(drawn=found), *batches[1:]]
+
     def loss_of(index: int) -> tuple[Tensor, Tensor]:
-        batches = epoch.batches(index)
+        phase.step.turn(phase.progress_at(steps[index]))
+        batches = drawn(epoch.batches(index), index)
         return taking.outcome(batches, progress[index]).loss, batches[0].labels
 
     def seeded(*place: int) -> None:
@@ -237,7 +255,8 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
                 part = phase.step.divisor(modules, own, progress[step])
                 assert part is not None
                 share = part / total
-            yield mixed(index, generator(seed, "transform", *key, step, shard.number), step), share
+            batches = mixed(index, generator(seed, "transform", *key, step, shard.number), step)
+            yield drawn(batches, step, shard.number), share
 
     modules.train()
     observed: HistoryRow = {}
@@ -249,8 +268,10 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
     for index in range(len(steps)):
         pass_by()
         taking.rates.copy_(epoch.rates[index])
+        course = phase.step.turn(phase.progress_at(steps[index]))
         if taking.whole:
-            taking.take(mixed(index, mixing), progress[index])
+            take = taking.take if phase.step.capturable else taking.take_as_it_comes
+            take(drawn(mixed(index, mixing), index), progress[index], course)
         else:
             whole = min(size, len(epoch.labels[0]) - index * size)
             taking.take_shards(sharded(index, done), whole, progress[index])

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,28 +12,9 @@ from longtail.data.images import Images
 from longtail.settings.recipe import Optimiser
 from longtail.settings.schedules import LearningRate, Length
 from longtail.stage_one.batch import Batch
+from longtail.stage_one.step import Augment, Step, Stream
 
 HistoryRow = dict[str, Any]
-
-
-class Outcome(NamedTuple):
-    """What a step tells the loop: the loss to descend (0-d) and how many images were right (0-d, int64)."""
-
-    loss: Tensor
-    correct: Tensor
-
-
-class Step(Protocol):
-    """Computes the loss of one step; progress is a 0-d tensor in [0, 1] on the device."""
-
-    def __call__(self, modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
-        """The loss of one batch a sampler."""
-
-    def divisor(self, modules: nn.ModuleDict, labels: Sequence[Tensor], progress: Tensor) -> Tensor | None:
-        """What the loss divides its sum over images by, 0-d; None where that is their number.
-
-        Parts of a batch share in its loss as in this; `labels` (B,) of one batch a sampler.
-        """
 
 
 class Observer(Protocol):
@@ -53,12 +34,6 @@ def _alike(_name: str) -> float:
     return 1.0
 
 
-Sampler = Callable[[Tensor, torch.Generator, float], Tensor]
-
-
-Augment = Callable[[Images, torch.Generator], Images]
-
-
 # A batch, or a part of one, with random numbers of its own, and with those that all parts of the batch share.
 Transform = Callable[[Batch, torch.Generator, torch.Generator], Batch]
 
@@ -71,8 +46,7 @@ class Phase:
         name: as history.csv has it.
         images: the training images, uint8 (N, C, H, W), on the device, or files that are decoded onto it.
         labels: their classes, int64 (N,), on the CPU.
-        samplers: which images an epoch consists of: (labels, generator, progress) -> N indices; each
-            sampler makes one batch of every step.
+        streams: where the batches of an epoch come from, each of which makes one batch of every step.
         augment: a whole epoch of images, uint8 to uint8.
         normalise: a batch, uint8 to float.
         transforms: what mixes a normalised batch, in order; usually none.
@@ -82,21 +56,19 @@ class Phase:
         learning_rate: by step.
         optimiser: the other settings of stochastic gradient descent.
         rate_factor: factor on the learning rate of a parameter of the modules, by its name.
-        progress: whether the progress that step and samplers see moves by "step" or by "epoch" (then it is
+        progress: whether the progress that step and streams see moves by "step" or by "epoch" (then it is
             the number of finished epochs / epochs, so 0 in the first).
         begin: prepares the modules, e.g. which of them learn; asked before the phase begins, and again where
             a killed training goes on in it, when its second argument is False.
         observers: what is measured at the beginning of every epoch.
         shards: into how many parts a batch is cut, which go through the network one by one or in several
             processes.
-        capturable: whether a GPU may record a step once and replay it; not where its course depends on the
-            values of tensors.
     """
 
     name: str
     images: Images
     labels: Tensor
-    samplers: Sequence[Sampler]
+    streams: Sequence[Stream]
     augment: Augment
     normalise: Callable[[Tensor], Tensor]
     transforms: Sequence[Transform] = ()
@@ -110,7 +82,6 @@ class Phase:
     begin: Callable[[nn.ModuleDict, bool], None] | None = None
     observers: Sequence[Observer] = ()
     shards: int = 1
-    capturable: bool = True
 
     @property
     def steps_per_epoch(self) -> int:

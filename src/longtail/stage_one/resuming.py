@@ -38,6 +38,18 @@ def make_optimiser(
     return optimiser, rates
 
 
+def begin_momentum(optimiser: torch.optim.Optimizer) -> None:
+    """Give parameters that have a gradient for the first time a momentum of nought, where others have theirs.
+
+    The first step of such a momentum is that of none; torch's fused descent takes all of a group or none.
+    """
+    for group in optimiser.param_groups:
+        reached = [parameter for parameter in group["params"] if parameter.grad is not None]
+        new = [p for p in reached if optimiser.state.get(p, {}).get("momentum_buffer") is None]
+        for parameter in new if len(new) < len(reached) else ():
+            optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 def save(path: Path, modules: nn.ModuleDict, optimiser: torch.optim.Optimizer, state: State) -> None:
     """Write modules, momentum and state as a checkpoint."""
     tensors = {f"modules.{name}": tensor for name, tensor in modules.state_dict().items()}

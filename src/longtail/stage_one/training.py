@@ -31,7 +31,7 @@ from longtail.runs.progress import Progress
 from longtail.settings.frozen_features import PublishedTrunk
 from longtail.settings.phases import phases
 from longtail.settings.recipe import StageOneSettings
-from longtail.stage_one.assembly import make_modules, make_network, make_observers, make_phase
+from longtail.stage_one.assembly import make_loss, make_network, make_observers, make_phase, make_step
 from longtail.stage_one.bank import choose_bank, write_bank
 from longtail.stage_one.class_means import start_at_class_means
 from longtail.stage_one.evaluation import Evaluation, predict
@@ -42,6 +42,7 @@ from longtail.stage_one.phase import HistoryRow, State
 from longtail.stage_one.phase_classes import phase_classes
 from longtail.stage_one.published_trunk import write_published
 from longtail.stage_one.ranks import ranks
+from longtail.stage_one.step_context import StepContext
 
 PARTS: tuple[Literal["test", "validation"], ...] = ("test", "validation")  # that it is measured on
 
@@ -156,13 +157,33 @@ class TrainingRun:
         if not bool(self._classes.own.all()):
             # a class of which this phase sees no image, not even an exemplar, counts as one
             counts = own.labels.bincount(minlength=len(counts)).clamp_min(1)
-        self.modules = make_modules(network, phase, counts[self._classes.seen]).to(where)
-        self._network = network
-        observers = make_observers(recipe, self._class_counts)
-        self._phase = make_phase(settings, recipe, own, counts, observers, self._classes, prepare, where)
+        loss = make_loss(phase, counts[self._classes.seen]).to(where)
         parts: dict[str, Part] = {
             part: read_part(split, raw, part, settings.images, job.pictures) for part in PARTS
         }
+        step = make_step(
+            StepContext(
+                recipe=recipe,
+                phase=phase,
+                seed=settings.seed,
+                network=network,
+                loss=loss,
+                training=own,
+                class_counts=counts,
+                classes=self._classes,
+                parts=parts,
+                prepare=prepare,
+                device=where,
+                precision=self._precision,
+                inputs=job.inputs,
+            )
+        )
+        self.modules = nn.ModuleDict({"network": network, "loss": loss, **step.modules()}).to(where)
+        self._network = network
+        observers = make_observers(recipe, self._class_counts)
+        self._phase = make_phase(
+            settings, recipe, own, counts, observers, self._classes, prepare, where, step
+        )
         self._evaluation = Evaluation(
             self._network, parts, prepare, where, self._precision, self._classes.seen
         )

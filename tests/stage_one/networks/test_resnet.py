@@ -120,6 +120,15 @@ def test_a_cosine_head_has_the_scale_of_the_settings_and_no_bias():
     assert counted({"architecture": "resnet10"}, 6) - 6 == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.parametrize("stage", [0, 2, 4])
+def test_both_halves_together_are_the_network(stage):
+    network = build(Settings(architecture="resnet10"), 3, 10).eval()
+    images = torch.randn(2, 3, 64, 64)
+    maps = network.maps(images, stage)
+    assert maps.shape[1] == (64, 64, 128, 256, 512)[stage]
+    assert torch.equal(network.features_of(maps, stage), network.features(images))
+
+
 def test_last_block_and_last_stage_are_the_last():
     model = network(architecture="resnet18")
     assert model.last_block is model.layer4[1]

@@ -204,6 +204,15 @@ def test_running_statistics_are_those_of_torch():
     torch.testing.assert_close(model.bn.running_var, reference.running_var)
 
 
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_both_halves_together_are_the_network(stage):
+    network = build(Settings(depth=20, width=4), 3, 10).eval()
+    images = torch.randn(2, 3, 32, 32)
+    maps = network.maps(images, stage)
+    assert maps.shape[1:] == ((4, 32, 32), (4, 32, 32), (8, 16, 16), (16, 8, 8))[stage]
+    assert torch.equal(network.features_of(maps, stage), network.features(images))
+
+
 def test_every_parameter_gets_a_gradient():
     model = network(depth=20)
     F.cross_entropy(model(torch.randn(4, 3, 16, 16)), torch.arange(4)).backward()

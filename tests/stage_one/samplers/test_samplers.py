@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from longtail.stage_one.samplers import class_aware, class_balanced, instance, progressive, square_root
+from longtail.stage_one.samplers import (
+    class_aware,
+    class_balanced,
+    instance,
+    progressive,
+    reversed,
+    square_root,
+)
 
 LONG_TAIL = torch.arange(5).repeat_interleave(torch.tensor([500, 100, 20, 4, 1]))
 
@@ -52,6 +59,17 @@ def test_class_balanced_sampling_passes_over_a_class_without_images():
     labels = torch.tensor([0, 0, 0, 4, 4, 7])
     drawn = torch.cat([draw(class_balanced, labels, seed) for seed in range(500)])
     assert chisquare(labels[drawn].bincount()[[0, 4, 7]]).pvalue > 1e-3
+
+
+def test_reversed_sampling_has_chances_that_turn_the_sizes_round():
+    """Zhou et al. 2020: the rarest class is to the largest as the largest was to the rarest."""
+    chances = reversed.chances(LONG_TAIL)
+    assert float(chances.sum()) == pytest.approx(1)
+    assert float(chances[4] / chances[0]) == pytest.approx(500)
+    with_a_gap = reversed.chances(torch.tensor([0, 0, 2]))
+    assert with_a_gap.tolist() == pytest.approx([1 / 3, 0, 2 / 3])
+    drawn = SHUFFLED[torch.cat([draw(reversed, SHUFFLED, seed) for seed in range(64)])]
+    assert chisquare(drawn.bincount(minlength=5), len(drawn) * chances).pvalue > 1e-3
 
 
 def test_square_root_sampling_has_the_chances_of_the_roots():

@@ -132,16 +132,32 @@ class ResNet(torchvision.ResNet):  # type: ignore[misc] # torchvision has no typ
         load(self, read_torchvision(name), name, HEADS)
         return f"torchvision's {name}"
 
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The stages, between which `maps` and `features_of` part the network."""
+        return self.layer1, self.layer2, self.layer3, self.layer4
+
+    def maps(self, x: Tensor, stage: int) -> Tensor:
+        """Images (B, channels, H, W) to what a stage, counted from 1, puts out, (B, its channels, H', W')."""
+        # Strides of one-channel images name no memory format; from here on it is always channels_last.
+        x = self.conv1(x).contiguous(memory_format=torch.channels_last)
+        x = self.maxpool(self.relu(self.bn1(x)))
+        for part in self.stages[:stage]:
+            x = part(x)
+        return x
+
+    def features_of(self, maps: Tensor, stage: int) -> Tensor:
+        """What a stage puts out to features (B, d); at least float32."""
+        for part in self.stages[stage:]:
+            maps = part(maps)
+        return maps.mean(dim=(2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
+
     def features(self, x: Tensor) -> Tensor:
         """Images (B, channels, H, W) to features (B, d): averages after the last ReLU, so >= 0.
 
         At least float32, also where the convolutions run in bfloat16.
         """
-        # Strides of one-channel images name no memory format; from here on it is always channels_last.
-        x = self.conv1(x).contiguous(memory_format=torch.channels_last)
-        x = self.maxpool(self.relu(self.bn1(x)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
+        return self.features_of(self.maps(x, 4), 4)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, channels, H, W) to logits (B, classes)."""

@@ -98,16 +98,32 @@ class ResNetCifar(nn.Module):
         """All blocks of the last width."""
         return self.stage3
 
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The stages, between which `maps` and `features_of` part the network."""
+        return self.stage1, self.stage2, self.stage3
+
+    def maps(self, x: Tensor, stage: int) -> Tensor:
+        """Images (B, channels, H, W) to what a stage, counted from 1, puts out, (B, its channels, H', W')."""
+        # Strides of one-channel images name no memory format; from here on it is always channels_last.
+        x = self.conv(x).contiguous(memory_format=torch.channels_last)
+        x = F.relu(self.bn(x), inplace=True)
+        for part in self.stages[:stage]:
+            x = part(x)
+        return x
+
+    def features_of(self, maps: Tensor, stage: int) -> Tensor:
+        """What a stage puts out to features (B, 4 width); at least float32."""
+        for part in self.stages[stage:]:
+            maps = part(maps)
+        return maps.mean(dim=(2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
+
     def features(self, x: Tensor) -> Tensor:
         """Images (B, channels, H, W) to features (B, 4 width): averages after the last ReLU, so >= 0.
 
         At least float32, also where the convolutions run in bfloat16.
         """
-        # Strides of one-channel images name no memory format; from here on it is always channels_last.
-        x = self.conv(x).contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.bn(x), inplace=True)
-        x = self.stage3(self.stage2(self.stage1(x)))
-        return x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
+        return self.features_of(self.maps(x, 3), 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, channels, H, W) to logits (B, classes)."""

@@ -1,0 +1,1 @@
+"""What a step of training computes, one file each: `Settings` and `build(settings, context)`."""

@@ -1,0 +1,112 @@
+"""BBN: two streams, two branches, and a weight that moves from one to the other."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from longtail.errors import UserError
+from longtail.settings.schedules import Constant, Power
+from longtail.stage_one.batch import Batch
+from longtail.stage_one.losses.class_balanced import Settings as BalancedSettings
+from longtail.stage_one.losses.class_balanced import build as build_balanced
+from longtail.stage_one.losses.logit_adjusted import Settings as LossSettings
+from longtail.stage_one.losses.logit_adjusted import build as build_loss
+from longtail.stage_one.networks.bbn import Settings as NetworkSettings
+from longtail.stage_one.networks.bbn import build as build_network
+from longtail.stage_one.steps.two_streams import Settings, TwoStreams, build
+
+CLASSES = 5
+COUNTS = torch.tensor([40, 20, 8, 3, 1])
+
+
+def modules(depth=8):
+    torch.manual_seed(0)
+    network = build_network(NetworkSettings(depth=depth, width=4), 3, CLASSES)
+    loss = build_loss(LossSettings(gamma=Constant(a=0.0)), COUNTS)
+    return torch.nn.ModuleDict({"network": network, "loss": loss})
+
+
+def batches(size=6):
+    random = torch.Generator().manual_seed(1)
+    return [
+        Batch(
+            torch.randn(size, 3, 8, 8, generator=random),
+            torch.randint(CLASSES, (size,), generator=random),
+        )
+        for _ in range(2)
+    ]
+
+
+def step(weight=None):
+    return TwoStreams(second=None, weight=weight or Power(a=1.0, b=2.0))
+
+
+@pytest.mark.parametrize(("epoch", "alpha"), [(1, 1.0), (101, 0.75), (200, 1 - 0.995**2)])
+def test_alpha_is_that_of_the_authors_epochs(epoch, alpha):
+    progress = torch.tensor((epoch - 1) / 200, dtype=torch.float64)
+    assert float(1 - Settings().weight(progress)) == pytest.approx(alpha)
+
+
+def test_the_loss_is_the_printed_equation():
+    made, given = modules(), batches()
+    network, progress = made["network"].eval(), torch.tensor(0.3)
+    alpha = 1 - 0.3**2
+    mean = (2, 3)
+    of_a = network.conventional(network.trunk_maps(given[0].images)).mean(mean)
+    of_b = network.rebalancing(network.trunk_maps(given[1].images)).mean(mean)
+    z = F.linear(
+        torch.cat([2 * alpha * of_a, 2 * (1 - alpha) * of_b], 1), network.head.weight, network.head.bias
+    )
+    expected = alpha * F.cross_entropy(z, given[0].labels) + (1 - alpha) * F.cross_entropy(z, given[1].labels)
+    outcome = step()(made, given, progress)
+    assert float(outcome.loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert int(outcome.correct) == int((z.argmax(1) == given[0].labels).sum())
+
+
+def test_evaluation_is_training_with_alpha_a_half_and_one_image_in_both_streams():
+    made, (batch, _) = modules(), batches()
+    made.eval()
+    found = step().logits(made, [batch, batch], torch.tensor(0.5))
+    assert torch.allclose(found, made["network"](batch.images), atol=1e-6)
+
+
+def test_in_the_first_epoch_the_rebalancing_branch_has_no_gradient_but_nought():
+    made, given = modules(), batches()
+    step()(made, given, torch.tensor(0.0)).loss.backward()
+    network = made["network"]
+    assert all(not parameter.grad.any() for parameter in network.rebalancing.parameters())
+    assert not network.head.weight.grad[:, 16:].any()
+    assert network.head.weight.grad[:, :16].any()
+    assert network.conventional.conv1.weight.grad.any()
+
+
+def test_the_trunk_has_the_statistics_of_both_batches_one_after_the_other():
+    made, given = modules(), batches()
+    twice = copy.deepcopy(made["network"])
+    step()(made, given, torch.tensor(0.5))
+    for batch in given:
+        twice.trunk_maps(batch.images)
+    for name, tensor in twice.state_dict().items():
+        if name.startswith(("bn.", "trunk.")):
+            assert torch.equal(tensor, made["network"].state_dict()[name]), name
+
+
+def test_a_loss_that_divides_by_weights_is_refused_in_shards():
+    made = modules()
+    labels = [batch.labels for batch in batches()]
+    assert step().divisor(made, labels, torch.tensor(0.9)) is None
+    made["loss"] = build_balanced(BalancedSettings(beta=0.99, start=0.0), COUNTS)
+    with pytest.raises(UserError, match="two_streams: shards share no loss"):
+        step().divisor(made, labels, torch.tensor(0.9))
+
+
+def test_a_network_of_one_branch_is_refused():
+    context = SimpleNamespace(
+        network=torch.nn.Linear(1, 1),
+        recipe=SimpleNamespace(network=SimpleNamespace(name="resnet_cifar")),
+    )
+    with pytest.raises(ValueError, match="network resnet_cifar has no two branches"):
+        build(Settings(), context)
