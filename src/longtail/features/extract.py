@@ -135,7 +135,7 @@ def compute(job: Job) -> None:
                 for first, features, logits in view(extract, training, number, settings):
                     views.put("features", number * count + first, features)
                     views.put("logits", number * count + first, logits)
-                    progress.to(number, f"views {(first + len(features)) / count:.0%}")
+                    progress.to(number, f"views {(first + len(features)) / max(1, count):.0%}")
                 progress.to(number + 1, "views")
         for number, (name, part) in enumerate(parts.items()):
             count = len(part.labels)
@@ -228,7 +228,7 @@ def _write_clean(
             if "logits" in shapes:
                 out.put("logits", first, logits)
             first += len(features)
-            yield first / len(part.labels)
+            yield first / max(1, len(part.labels))
 
 
 def _head(network: nn.Module) -> dict[str, Tensor]:
