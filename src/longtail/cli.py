@@ -19,6 +19,7 @@ WORDS = {
     "figures": "make one of the figures that are planned",
     "models": "make one of the models that are planned",
     "frame": "make runs, the frame of all results",
+    "page": "make index, the page that a person opens first",
     "report": "make report, the tables and figures on one page",
 }
 
@@ -154,6 +155,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command("plan", "print what exists, what is to do and what that will cost", _plan)
     _params_option(sub)
     sub.add_argument("--all", action="store_true", help="list every run, finished ones too")
+    sub = command("pipeline", "write the stages of DVC for a settings file other than params.yaml", _pipeline)
+    _params_option(sub)
     sub = command("prune", "delete finished runs that no settings file needs, after showing them", _prune)
     _params_option(sub)
     sub.add_argument(
@@ -173,6 +176,23 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--to", metavar="FOLDER", help="where to (default: exported/RUN)")
     sub.add_argument(
         "--params", metavar="FILE", help="settings whose groups the card has (default: many > 100, few < 20)"
+    )
+    sub.add_argument(
+        "--license", metavar="ID", help="of the model, for its card, e.g. cc-by-4.0 (default: none)"
+    )
+    sub = command("log", "write finished runs of stage two to a tracker of experiments", _log)
+    sub.add_argument(
+        "names", nargs="+", metavar="RUN", help="names, or beginnings that no other has; folders"
+    )
+    sub.add_argument("--to", required=True, choices=("tensorboard", "mlflow", "wandb", "trackio"))
+    sub.add_argument(
+        "--at", metavar="PLACE", help="a folder, for mlflow also a URI (default: tracked/TRACKER)"
+    )
+    sub.add_argument(
+        "--table", action="append", default=[], metavar="FILE", help="a published table to log with the runs"
+    )
+    sub.add_argument(
+        "--params", metavar="FILE", help="settings whose groups metrics have (default: many > 100, few < 20)"
     )
     sub = command("predict", "print the classes of pictures by an exported model", _predict)
     sub.add_argument("model", metavar="MODEL", help="an exported folder, its model.safetensors or model.onnx")
@@ -227,6 +247,12 @@ def _plan(options: argparse.Namespace) -> None:
     show(options.params, options.all)
 
 
+def _pipeline(options: argparse.Namespace) -> None:
+    from longtail.orchestration.pipeline import write_pipeline
+
+    write_pipeline(options.params)
+
+
 def _prune(options: argparse.Namespace) -> None:
     from longtail.orchestration.prune import prune
 
@@ -245,7 +271,13 @@ def _adopt(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from longtail.export.write import export
 
-    export(options.name, options.to, options.params)
+    export(options.name, options.to, options.params, options.license)
+
+
+def _log(options: argparse.Namespace) -> None:
+    from longtail.tracking.log import log
+
+    log(options.names, options.to, options.at, options.table, options.params)
 
 
 def _predict(options: argparse.Namespace) -> None:

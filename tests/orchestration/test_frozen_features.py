@@ -160,6 +160,7 @@ def test_a_head_has_what_the_recipe_says():
             {"step": TAUGHT},
             "takes no step distillation",
         ),
+        ({"weight_average": {"decay": 0.9}}, "averages no weights"),
         ({"transforms": [{"name": "mixup"}]}, "mixes no images"),
         ({"observers": ["gradients"]}, "has no observers"),
         ({"schedule": {"iterations": 5}}, "needs a schedule in epochs"),

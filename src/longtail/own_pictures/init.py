@@ -16,6 +16,7 @@ from longtail.data.check_command import remember
 from longtail.data.held_out import trained
 from longtail.data.lists import some
 from longtail.errors import UserError
+from longtail.orchestration.pipeline import under_dvc
 from longtail.orchestration.planner import plan
 from longtail.own_pictures import check, time_estimate
 from longtail.own_pictures.checked import Checked
@@ -106,6 +107,7 @@ def init(
     steps = "\n".join(f"  {step}" for step in next_steps(stood, file, results))
     shown = place / file if elsewhere else file
     print(f"\nsettings: {shown}, about {duration(schedule.seconds)} in all on this machine. Next:\n{steps}")
+    print(under_dvc(file))
     return file
 
 

@@ -51,6 +51,7 @@ def refusal(recipe: "Recipe") -> str | None:
         "sees all classes; leave `classes` out": recipe.classes != "all",
         f"takes no step {recipe.step.name}": recipe.step.name != "supervised",
         "mixes no images; leave `transforms` out": bool(recipe.transforms),
+        "averages no weights; leave `weight_average` out": recipe.weight_average is not None,
         "has no observers": bool(recipe.observers),
         "needs a schedule in epochs": recipe.schedule.epochs is None,
         "trains by plain momentum; leave optimiser.nesterov out": recipe.optimiser.nesterov,
