@@ -205,7 +205,7 @@ def test_tukeys_powers_of_negative_features_are_refused_in_one_line(project, mon
     found.write()
     run = run_of(found, "stage_two", "vit-afg")
     with pytest.raises(
-        UserError, match=r"vit-afg-seed0-\w+: Tukey's ladder needs features >= 0, .*; set lambda"
+        UserError, match=r"vit-afg-seed0-\w+: Tukey's ladder needs features >= 0, .* set tukey.lambda to 1"
     ):
         execute.execute("stage_two", run.name)
 
