@@ -25,10 +25,10 @@ class Settings(BaseSettings):
     hidden: int = Field(256, ge=1, le=100_000)  # channels of the contrastive net [code]
     head_share: float = Field(0.2, gt=0, lt=1)  # of the classes, by size: those that give variation [code]
     strength: float = Field(1.0, gt=0, le=1)  # on the number of new maps of an image [code]
-    start: float = Field(0.8, ge=0, le=1)  # share of the phase before the first new map [code]: epoch 160 of 200
+    start: float = Field(0.8, ge=0, le=1)  # share of the phase without new maps [code]: 160 of 200
     centre_weight: float = Field(0.1, ge=0)  # of L_cesc [code]
     variation_weight: float = Field(0.01, ge=0)  # of L_mv [code]
-    # a vector of L_mv: the channels of a place (the paper; ours), or what lies side by side in memory (the code)
+    # vectors of L_mv: the channels of a place (the paper; ours), or what is side by side in memory (the code)
     rows: Literal["places", "memory"] = "places"
 
 
@@ -97,7 +97,7 @@ class RareClassGenerator(nn.Module):
         return (assignment * squared).sum() / len(labels)
 
     def alike(self, maps: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of Q on pairs of the i-th images of both halves; of an odd batch the last has none."""
+        """Cross-entropy of Q on pairs, the i-th images of both halves; an odd last image is in none."""
         half = len(labels) // 2
         one, other = slice(0, half), slice(half, 2 * half)
         logits = self.contrast(maps[one], maps[other])
