@@ -166,11 +166,12 @@ class RareClasses(Step):
 
     def variation(self, head: Tensor, before: Tensor, after: Tensor, residual: Tensor) -> Tensor:
         """L_mv of P pairs: V_h, v, T(v) and V_r - m_r, each (P, d, H, W)."""
-        logits = self._generator.contrast(head, after)
+        logits: Tensor = self._generator.contrast(head, after)
         one, other, third = (self.as_rows(maps) for maps in (before, after, residual))
-        lengths = (other.norm(dim=1) - one.norm(dim=1)).abs().sum()
-        turned = (one.shape[1] - F.cosine_similarity(third, other, dim=1)).sum()
-        return F.cross_entropy(logits, torch.zeros_like(logits[:, 0]).long()) + (lengths + turned) / len(head)
+        longer: Tensor = torch.linalg.vector_norm(other, dim=1) - torch.linalg.vector_norm(one, dim=1)
+        turned: Tensor = (one.shape[1] - F.cosine_similarity(third, other, dim=1)).sum()
+        apart = F.cross_entropy(logits, torch.zeros_like(logits[:, 0]).long())
+        return apart + (longer.abs().sum() + turned) / len(head)
 
     def __call__(self, modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
         """The loss of the batch and of its new maps; right is what the network says of the batch."""
