@@ -3,11 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo demo-asynchronous demo-all test test-gpu test-workflow test-slurm test-cluster bench docs check lock environment clean
+.PHONY: demo demo-asynchronous demo-all test test-gpu test-workflow test-slurm test-cluster test-browser bench docs check lock environment clean
 
 demo: environment
 	$(BIN)/snakemake --cores all --config params=workflow/settings/demo.yaml
-	@echo "tables, figures and report: results/demo/table2.md, results/demo/figures, results/demo/report.html"
+	@echo "open results/demo/index.html: tables, figures, errors and runs on one page"
 
 # Two phases of stage one and the gradient-distortion figure, on the same data.
 demo-asynchronous: environment
@@ -41,6 +41,14 @@ test-cluster: environment .venv/.cluster
 
 .venv/.cluster: requirements-cluster.lock $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-cluster.lock
+	touch $@
+
+# The page results/index.html in a headless Chromium; where there is none, the tests say so and are skipped.
+test-browser: environment .venv/.browser
+	$(BIN)/python -m pytest -m browser tests/publish/test_page_in_browser.py
+
+.venv/.browser: requirements-browser.lock $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-browser.lock
 	touch $@
 
 # Ten minutes on two cores; prints a table and writes benchmarks/latest.json (docs/explanation/performance.md).
@@ -86,6 +94,8 @@ lock:
 		--constraint requirements.lock --output-file requirements-cluster.lock requirements-cluster.in
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
 		--constraint requirements.lock --output-file requirements-docs.lock requirements-docs.in
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
+		--constraint requirements.lock --output-file requirements-browser.lock requirements-browser.in
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

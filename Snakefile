@@ -12,6 +12,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/frame.smk"
+include: "workflow/rules/page.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -116,6 +116,8 @@ def make() -> dict[str, str]:
     runs["tukey"] = project.classifier("linear-tukey", linear, {"name": "free_lunch"})
     cosine = project.features("cosine", {**NETWORK, "head": "cosine", "scale": 16.0})
     runs["cosine"] = project.classifier("cosine-joint", cosine, {"name": "joint"})
+    pooled = project.features("bfr", {**NETWORK, "head": "cosine", "scale": 32.0, "pooling": "bfr"})
+    runs["bfr"] = project.classifier("bfr-joint", pooled, {"name": "joint"})
     moved = project.features("moved", NETWORK, batchnorm="train")
     runs["moved"] = project.classifier("moved-crt", moved, {"name": "crt", "epochs": 1})
     half = project.features("half", NETWORK, precision="bf16")

@@ -140,7 +140,9 @@ def cell(
         save_file(_predictions(right.astype(int), random), runs["stage_two"] / "predictions.safetensors")
     slope = {"joint": 0.2, "crt": -0.05}.get(classifier, 0.1)
     lengths = np.array(train, np.float32)[:, None] ** slope
-    tensors = {"weight": lengths * np.full((len(train), 64), 0.125, np.float32)}
+    directions = _centres(len(train)) / np.linalg.norm(_centres(len(train)), axis=1, keepdims=True)
+    tensors = {"weight": (lengths * directions).astype(np.float32)}
+    tensors |= {"bias": np.zeros(len(train), np.float32), "tukey": np.array(1, np.float32)}
     if classifier == "tau_normalisation":
         _lines(runs["stage_two"] / "history.csv", [
             {"tau": tau / 10, "validation": 0.4 - (tau / 10 - 0.7) ** 2 / 9 + random.normal(0, 1e-3)}
@@ -174,8 +176,9 @@ def _predictions(right: np.ndarray, random: np.random.Generator) -> dict[str, np
 
 def _features(folder: Path, train: np.ndarray, random: np.random.Generator) -> None:
     """Features in which the classes are round clouds around corners of a cube, in three views."""
-    dimensions, views, labels = 8, 3, np.arange(len(train))
-    centres = np.random.default_rng(0).uniform(2, 8, (len(train), dimensions))
+    views, labels = 3, np.arange(len(train))
+    centres = _centres(len(train))
+    dimensions = centres.shape[1]
 
     def around(classes: np.ndarray) -> np.ndarray:
         clouds = centres[classes] + random.normal(0, 0.6, (len(classes), dimensions))
@@ -190,6 +193,11 @@ def _features(folder: Path, train: np.ndarray, random: np.random.Generator) -> N
     save_file({"features": made, "logits": logits, "labels": own}, folder / "views.safetensors")
     head = {"weight": np.zeros((len(train), dimensions), np.float32)}
     save_file({**head, "bias": np.zeros(len(train), np.float32)}, folder / "head.safetensors")
+
+
+def _centres(classes: int) -> np.ndarray:
+    """Where the features of each class lie."""
+    return np.random.default_rng(0).uniform(2, 8, (classes, 8))
 
 
 def _history(file: Path, gain: float, gradients: Phases, seed: int, random: np.random.Generator) -> None:

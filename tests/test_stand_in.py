@@ -13,11 +13,16 @@ from safetensors.torch import load
 from longtail.data.augmentation import augment
 from longtail.random import generator
 from longtail.settings.augmentation import Augmentation
+from longtail.settings.params import Params
 from longtail.stage_one import graph, loop, training
 from tests import tiny_runs
 from tests.stand_in import MisuseError, StandIn, stand_in
 
 PARAMS = tiny_runs.params()
+FRONTIER = Params.load(tiny_runs.ROOT / "workflow/settings/frontier-200-epochs.yaml").stage_one
+# one of them has a teacher
+ALONE = {name: recipe for name, recipe in FRONTIER.items() if recipe.step.name == "supervised"}
+RECIPES = {**PARAMS.stage_one, **{f"frontier {name}": recipe for name, recipe in ALONE.items()}}
 DRAWN_ON_THE_DEVICE = ("free_lunch", "tailcalibx", "afg", "afg_without_kd")  # other normals than the CPU's
 
 
@@ -135,16 +140,26 @@ def soon(monkeypatch):
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "1000")
 
 
-@pytest.mark.parametrize("name", PARAMS.stage_one)
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_as_on_the_cpu(name, inputs, tmp_path, soon):
     # the second half of rsg is not recorded: how many maps it makes depends on the labels
-    recipe = tiny_runs.small(PARAMS.stage_one[name], epochs=4 if name == "rsg" else 2)
+    recipe = tiny_runs.small(RECIPES[name], epochs=4 if name == "rsg" else 2)
     expected = tiny_runs.contents(tiny_runs.trained(recipe, inputs, tmp_path / "cpu"))
     with stand_in() as gpu:
         found = tiny_runs.contents(tiny_runs.trained(recipe, inputs, tmp_path / "gpu"))
     assert found == expected
     assert len(gpu.graphs) >= 2  # whole batches and rests
     assert min(graph.replays for graph in gpu.graphs) >= 1
+
+
+def test_all_ingredients_of_the_frontier_train_together_as_on_the_cpu(inputs, tmp_path, soon):
+    teacher = tiny_runs.trained(tiny_runs.small(ALONE["bfr"]), inputs, tmp_path / "teacher")
+    recipe, place = tiny_runs.small(FRONTIER["distilled"]), tmp_path
+    expected = tiny_runs.contents(tiny_runs.taught(recipe, [teacher], inputs, place / "cpu"))
+    with stand_in() as gpu:
+        found = tiny_runs.contents(tiny_runs.taught(recipe, [teacher], inputs, place / "gpu"))
+    assert found == expected
+    assert len(gpu.graphs) >= 2
 
 
 @pytest.mark.parametrize("changes", [{"shards": 2}, {"progress": "step"}])

@@ -19,6 +19,7 @@ WORDS = {
     "figures": "make one of the figures that are planned",
     "models": "make one of the models that are planned",
     "frame": "make runs, the frame of all results",
+    "page": "make index, the page that a person opens first",
     "report": "make report, the tables and figures on one page",
 }
 

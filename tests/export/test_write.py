@@ -104,6 +104,26 @@ def test_an_exported_model_has_the_logits_of_the_run_in_torch_and_in_onnxruntime
         assert np.abs(found_l - logits[:batch].numpy()).max() < 1e-4 * float(expected.abs().max())
 
 
+def test_weights_of_places_are_part_of_an_exported_model(runs):
+    folder = export.export(runs["bfr"])
+    expected = logits_of_the_run(runs, "bfr")
+    model, description = load_exported(folder)
+    assert (description.network["pooling"], description.network["head"]) == ("bfr", "cosine")
+    probabilities, logits = model(test_images())
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    session = onnx_model.session((folder / "model.onnx").read_bytes(), "cpu")
+    for batch in (1, 7, 500):
+        images = test_images()[:batch].numpy()
+        found_p, found_l = session.run(["probabilities", "logits"], {"images": images})
+        assert np.abs(found_p - probabilities[:batch].numpy()).max() < 1e-4
+        assert np.abs(found_l - logits[:batch].numpy()).max() < 1e-3 * float(expected.abs().max())
+    plain = Description.model_validate(
+        description.model_dump() | {"network": {**description.network, "pooling": "mean"}}
+    )
+    unweighted = assembled(plain, dict(model.state_dict()))(test_images())[1]
+    assert (unweighted - logits).abs().max() > 1e-3  # the weights matter also where features are normalised
+
+
 def test_every_classifier_is_of_a_form_that_is_exported(runs):
     """What the graph has beside the weights: how features are prepared for the linear classifier."""
 

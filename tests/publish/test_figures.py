@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,10 +22,13 @@ KINDS = (
     "accuracy_by_class_size",
     "calibrated_distribution",
     "class_counts",
+    "classification_cones",
+    "confidence_by_class_size",
     "confidences",
     "gamma",
     "gradient_distortion",
     "group_accuracies",
+    "overview",
     "reliability",
     "sweep",
     "tau_curve",
@@ -39,12 +43,22 @@ GRID = {
     "points": [{"method": name, "values": [2**place]} for place, name in enumerate(made.METHODS)],
 }
 OPTIONS = {"sweep": GRID}
-READS_FEATURES = ("calibrated_distribution", "tsne")
+READS_FEATURES = ("calibrated_distribution", "classification_cones", "tsne")
+READS_PREDICTIONS = ("confidence_by_class_size", "reliability")
+OVERVIEW = {  # of a plan: an edge from one column to the next
+    "columns": [
+        {"name": name, "runs": 3, "nodes": [{"name": f"{name} entry", "runs": 3}]}
+        for name in ("acquire", "split", "stage_one", "features", "stage_two", "tables", "figures")
+    ],
+    "edges": [{"from": [place, 0], "to": [place + 1, 0], "runs": 3} for place in range(6)],
+}
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
 
 
 def job(folder: Path, kind: str, options: dict | None = None, **changes):
-    changes = {"features": kind in READS_FEATURES, "predictions": kind == "reliability", **changes}
+    changes = {"features": kind in READS_FEATURES, "predictions": kind in READS_PREDICTIONS, **changes}
+    if kind == "overview":
+        changes = {"overview": OVERVIEW, **changes}
     if kind == "tau_curve":
         changes = {"methods": made.METHODS | made.EXTRA, "only": made.METHODS | made.EXTRA, **changes}
     settings = settings_of("figures", kind).model_validate(OPTIONS.get(kind, {}) | (options or {}))
@@ -86,8 +100,8 @@ def twice(request, tmp_path_factory):
 
 
 def says_what_it_shows(figure: mpl.figure.Figure) -> list[str]:
-    """Every axis has its label; the titles."""
-    for place, axis in enumerate(figure.axes):
+    """Every axis that is drawn has its label; the titles."""
+    for place, axis in enumerate(axis for axis in figure.axes if axis.axison):
         is_bar = axis.get_label() == "<colorbar>"
         assert axis.get_ylabel()
         assert is_bar or axis.get_xlabel(), place
@@ -108,7 +122,7 @@ def test_every_axis_says_what_it_shows(twice):
     kind, figures, _ = twice
     for figure in figures:
         titles = says_what_it_shows(figure)
-        if kind not in ("gamma", "class_counts", "calibrated_distribution"):
+        if kind not in ("gamma", "class_counts", "calibrated_distribution", "overview"):
             assert any("cifar100, ratio 100, 3 seeds" in title for title in titles)
 
 
@@ -244,6 +258,26 @@ def test_a_difference_within_the_spread_over_seeds_is_none(tmp_path):
         folder = tmp_path / f"{difference}"
         figure = draw(folder, "gradient_distortion", gradients=measured, only={"CE": {}})
         assert f"{words} with the data-poor one" in gradient_words(figure)[1]
+
+
+def test_a_run_on_balanced_data_is_a_line_beside_those_of_the_table(tmp_path):
+    alone = job(tmp_path / "a", "gradient_distortion", seeds=(0,))
+    options = {"balanced": {"method": "CE", "per_class": 108, "rich_share": 0.35}}
+    beside = job(tmp_path / "b", "gradient_distortion", options, seeds=(0,))
+    of_graloss = next(cell for cell in beside.cells if cell.method == "GraLoss")
+    balanced = replace(of_graloss, method="CE, balanced", ratio=None, imbalance="balanced108")
+    beside = replace(beside, cells=[*beside.cells, balanced])
+    figures = [method_module("figures", "gradient_distortion").draw(made_job) for made_job in (alone, beside)]
+    for before, after in zip(*(figure.axes for figure in figures), strict=True):
+        lines = [{line.get_label(): line for line in axis.lines} for axis in (before, after)]
+        assert "ce, balanced data (1 seed)" not in lines[0]
+        new = lines[1]["ce, balanced data (1 seed)"]
+        np.testing.assert_allclose(new.get_ydata(), lines[1]["graloss (1 seed)"].get_ydata())
+        assert new.get_color() not in {line.get_color() for line in before.lines[:2]}
+    words = [gradient_words(figure) for figure in figures]
+    assert words[1][:-2] == words[0]
+    assert words[1][-2] == words[0][-1].replace("graloss", "ce, balanced data", 1)
+    assert words[1][-1].startswith("Balanced data: 108 images of every class; the first 35% of the classes")
 
 
 def test_the_words_on_many_recipes_stand_below_the_panels(tmp_path):

@@ -75,7 +75,7 @@ def test_the_projects_own_settings_are_valid(root):
         (
             "stage_one/ce/loss",
             "hinge",
-            "stage_one.ce.loss: there is no 'hinge'; there are class_balanced, focal",
+            "stage_one.ce.loss: there is no 'hinge'; there are class_balanced, difficulty_margin",
         ),
         ("stage_one/ce/loss", {"name": "focal", "gamma": -1}, "stage_one.ce.loss.gamma: -1 is below 0"),
         (

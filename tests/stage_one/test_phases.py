@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
+from torch import nn
 
+from longtail.errors import UserError
+from longtail.settings.phase import PhaseSettings
 from longtail.stage_one import training
+from longtail.stage_one.freezing import begun_anew
 from longtail.stage_one.steps import supervised
 from tests.stage_one.test_resume import KillError
 
@@ -84,6 +89,73 @@ def test_a_new_head_is_new_and_learns_while_the_old_one_would_go_on(inputs, tmp_
     assert (new["head.weight"] - old["head.weight"]).abs().mean() > 0.1
     again = split_state(run(inputs, tmp_path / "four", then=[reset]).folder)[1]
     assert same(new, again)
+
+
+STILL = {"learning_rate": {"peak": 1e-12}, "schedule": {"iterations": 1}}
+
+
+@pytest.mark.parametrize(
+    ("apart", "own"),
+    [("last_block", ("stage3.0.", "head.")), ("last_stage", ("stage3.", "head.")), ("all", ("",))],
+)
+def test_what_a_phase_has_apart_begins_anew_and_the_rest_goes_on(inputs, tmp_path, apart, own):
+    before = load_file(run(inputs, tmp_path / "one").folder / "model.safetensors")
+    then = [{**FINE_TUNE, **STILL, "apart": apart}]
+    after = load_file(run(inputs, tmp_path / "two", then=then).folder / "model.safetensors")
+    again = load_file(run(inputs, tmp_path / "three", then=then).folder / "model.safetensors")
+    assert same(after, again)
+    for name, tensor in before.items():
+        if not name.endswith(".weight") or tensor.ndim < 2:
+            continue  # of normalisation: begins at 1 and 0 anyway
+        change = (after[name] - tensor).abs().mean() / tensor.abs().mean()
+        assert (change > 0.5) if name.startswith(own) else (change < 1e-6), name
+
+
+def test_what_is_shared_stays_to_the_last_bit_where_it_is_frozen(inputs, tmp_path):
+    before = load_file(run(inputs, tmp_path / "one").folder / "model.safetensors")
+    then = [{**FINE_TUNE, "apart": "last_stage", "freeze": "all_but_last_stage"}]
+    after = load_file(run(inputs, tmp_path / "two", then=then).folder / "model.safetensors")
+    own = {name for name in before if name.startswith(("stage3.", "head."))}
+    assert same(
+        {name: before[name] for name in before.keys() - own}, {n: after[n] for n in before.keys() - own}
+    )
+    assert not any(torch.equal(before[name], after[name]) for name in own if name.endswith("weight"))
+
+
+def test_a_network_that_names_no_stage_cannot_be_split_there():
+    with pytest.raises(UserError, match=r"apart: last_stage: this network \(Linear\) .*; take all or none"):
+        begun_anew(nn.Linear(2, 2), "last_stage")
+    assert begun_anew(nn.Linear(2, 2), "none") == []
+
+
+@pytest.mark.parametrize(
+    ("apart", "freeze"),
+    [("last_block", "trunk"), ("last_stage", "all_but_last_block"), ("all", "all_but_last_stage")],
+)
+def test_what_begins_anew_has_to_learn(apart, freeze):
+    with pytest.raises(ValidationError, match=f"apart: {apart} begins anew what freeze: {freeze} would keep"):
+        PhaseSettings.model_validate({**FINE_TUNE, "apart": apart, "freeze": freeze})
+
+
+def test_a_phase_apart_that_was_killed_ends_the_same(inputs, tmp_path, monkeypatch):
+    monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
+    then = [{**FINE_TUNE, "apart": "last_block"}]
+    whole = run(inputs, tmp_path / "whole", then=then)
+    report = training.TrainingRun.report
+
+    def killed(self, row, state):
+        report(self, row, state)
+        if len(state.history) == 4:  # the first epoch of the second phase is over
+            raise KillError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.TrainingRun, "report", killed)
+        with pytest.raises(KillError):
+            run(inputs, tmp_path / "resumed", then=then)
+    for left in (tmp_path / "resumed").rglob("outputs"):
+        if not (left / "metrics.json").exists():
+            left.rename(left.with_name("left"))
+    assert files(run(inputs, tmp_path / "resumed", then=then).folder) == files(whole.folder)
 
 
 @pytest.mark.parametrize("epochs", range(1, 8))

@@ -388,7 +388,7 @@ def test_dvc_yaml_names_every_file_that_a_layer_makes(project):
     ]
     made += [
         file
-        for kind in ("tables", "figures", "frame", "report")
+        for kind in ("tables", "figures", "frame", "page", "report")
         for item in layers[kind]
         for file in [item["record"], *item["outputs"]]
     ]

@@ -40,6 +40,7 @@ class Plan:
     figures: dict[str, Published] = field(default_factory=dict)
     models: dict[str, Published] = field(default_factory=dict)
     frame: dict[str, Published] = field(default_factory=dict)
+    page: dict[str, Published] = field(default_factory=dict)
     report: dict[str, Published] = field(default_factory=dict)
 
     def runs(self, step: str) -> dict[str, Run]:
@@ -62,7 +63,7 @@ class Plan:
                 yield from before(run)
 
     def published(self) -> list[Published]:
-        """Tables, then figures, models, the frame of all results, the report."""
+        """Tables, then figures, models, the frame of all results, the page, the report."""
         return [item for kind in PUBLISHED for item in getattr(self, kind).values()]
 
     @property

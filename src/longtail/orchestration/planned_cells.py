@@ -65,6 +65,20 @@ class Cells:
                 runs = {run.step: run for run in (self.raw, place.split, stage_one, features, stage_two)}
                 yield PlannedCell(method, imbalance.label, ratio, subset, seed, runs)
 
+    def stage_one_alone(self, method: str, entry: str, imbalance: Imbalance) -> Iterator[PlannedCell]:
+        """Runs of a recipe at an imbalance that no table shows, as cells without features or classifier.
+
+        Args:
+            method: what the cells are called.
+            entry: of `stage_one`.
+            imbalance: of the split.
+        """
+        for subset, seed in product(self.params.subset_seed, self.params.seeds):
+            label = f"{self.params.dataset}-{imbalance.label}" + f"-subset{subset}" * (subset != 0)
+            place = Place(self._split(imbalance, subset), label)
+            runs = {run.step: run for run in (self.raw, place.split, self._stage_one(place, entry, seed))}
+            yield PlannedCell(method, imbalance.label, None, subset, seed, runs)
+
     def _split(self, imbalance: Imbalance, subset: int) -> Run:
         params = self.params
         published = getattr(imbalance, "counts", None)

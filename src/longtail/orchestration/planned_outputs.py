@@ -9,6 +9,7 @@ from longtail.errors import UserError
 from longtail.orchestration.plan import Plan
 from longtail.orchestration.published import PlannedCell, Published
 from longtail.publish.tables.check import check
+from longtail.runs.digest_cache import remembered_digest
 from longtail.runs.identity import PACKAGE
 from longtail.runs.steps import STEPS
 from longtail.settings.method_blocks import Figure
@@ -22,8 +23,25 @@ if TYPE_CHECKING:
 
 TAKEN = {  # what no table may be called
     "report": "results/report.html is the workflow's report",
+    "index": "results/index.html is the page on all results",
     "runs": "results/runs.csv has the results of all runs",
 }
+
+
+def context_of(params: Params) -> dict[str, Any]:
+    """What tables and figures know of the settings."""
+    return {
+        "dataset": params.dataset,
+        "groups": params.groups,
+        "validation": params.validation,
+        "recipes": params.stage_one,
+        "methods": params.methods,
+    }
+
+
+def draws_plan(figure: Figure) -> bool:
+    """Whether a figure shows the plan itself, so that it is planned last."""
+    return bool(getattr(figure.options, "draws_plan", False))
 
 
 def plan_table(
@@ -43,7 +61,7 @@ def plan_table(
         reads=("split", "stage_one", "features", "stage_two"),
         context={
             **context,
-            "data": _files_digest([*_printed(table), *sorted((PACKAGE / "publish/templates").glob("*"))]),
+            "data": files_digest([*_printed(table), *sorted((PACKAGE / "publish/templates").glob("*"))]),
         },
         suffixes=("csv", "md", "tex", "html"),
     )
@@ -57,7 +75,8 @@ def _printed(table: Table) -> list[Path]:
     return [PACKAGE / "publish/printed" / f"{table.printed}.csv"] if table.printed else []
 
 
-def _files_digest(files: Iterable[Path]) -> str:
+def files_digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the contents of files, in the order given; one that is not there counts as nothing."""
     result = sha256()
     for file in files:
         if file.is_file():
@@ -72,10 +91,18 @@ def plan_figure(
     params: Params,
     cells: dict[str, list[PlannedCell]],
     context: dict[str, Any],
+    beside: tuple[PlannedCell, ...] = (),
 ) -> Published:
-    """A figure over the cells of its table's methods."""
+    """A figure over the cells of its table's methods, and over those that it alone asks for.
+
+    Its settings may say `table`; `reads`, the steps whose runs it reads; `built_in`, lists of counts, and
+    `files`, other files that it reads where they are at hand; `balanced`, a run of its own
+    (`planned_reference`); and `draws_plan`.
+    """
     table = getattr(figure.options, "table", None)
-    modules = ("longtail.publish.figures.drawing", module_name("figures", figure.name))
+    built_in = (f"longtail.data:counts/{name}.csv" for name in getattr(figure.options, "built_in", ()))
+    modules = ("longtail.publish.figures.drawing", module_name("figures", figure.name), *built_in)
+    files = {file: _digest_at_hand(file) for file in getattr(figure.options, "files", ())}
     return Published(
         kind="figures",
         name=entry,
@@ -83,11 +110,25 @@ def plan_figure(
         settings=figure,
         modules=modules,
         code=planner.code(modules),
-        cells=_shown(params.tables[table], cells) if table else (),
+        cells=(*(_shown(params.tables[table], cells) if table else ()), *beside),
         reads=getattr(figure.options, "reads", ()),
-        context=context,
+        context={**context, **({"files": files} if files else {})},
         suffixes=("png", "svg", "pdf"),
     )
+
+
+def _digest_at_hand(file: str) -> str:
+    """SHA-256 of a file that a figure reads; "" where there is none.
+
+    Raises:
+        UserError: if it is there and cannot be read.
+    """
+    try:
+        return remembered_digest(Path(file).expanduser())
+    except FileNotFoundError:
+        return ""
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None
 
 
 def plan_model(
@@ -117,7 +158,7 @@ def plan_model(
         context={
             **context,
             "among": methods,
-            "card": _files_digest(sorted((PACKAGE / "export" / "templates").glob("*"))),
+            "card": files_digest(sorted((PACKAGE / "export" / "templates").glob("*"))),
         },
         suffixes=(),
         names=("model.safetensors", "model.onnx", "model.json", "README.md", "choice.csv"),
@@ -125,8 +166,8 @@ def plan_model(
 
 
 def plan_report(planner: "Planner", result: Plan) -> Published:
-    """Snakemake's report of the tables and figures."""
-    shown = (*result.tables.values(), *result.figures.values())
+    """Snakemake's report of the page, tables and figures."""
+    shown = (*result.page.values(), *result.tables.values(), *result.figures.values())
     return Published(
         kind="report",
         name="report",
@@ -137,7 +178,7 @@ def plan_report(planner: "Planner", result: Plan) -> Published:
         cells=(),
         reads=(),
         context={
-            "captions": _files_digest(sorted(planner.root.glob("workflow/report/*.rst"))),
+            "captions": files_digest(sorted(planner.root.glob("workflow/report/*.rst"))),
             "targets": [item.outputs[0] for item in shown],
         },
         suffixes=("html",),

@@ -12,12 +12,17 @@ from longtail.orchestration.planned_cells import Cells, pictures
 from longtail.orchestration.planned_frame import plan_frame
 from longtail.orchestration.planned_outputs import (
     TAKEN,
+    context_of,
+    draws_plan,
     plan_figure,
     plan_model,
     plan_report,
     plan_table,
     refuse_tables_of,
 )
+from longtail.orchestration.planned_overview import overview
+from longtail.orchestration.planned_page import plan_page
+from longtail.orchestration.planned_reference import reference
 from longtail.orchestration.published import PlannedCell
 from longtail.orchestration.run import Run, identity_of
 from longtail.orchestration.sweeps import expanded
@@ -28,7 +33,7 @@ from longtail.settings.acquire import AcquireSettings
 from longtail.settings.base import Settings, Texts
 from longtail.settings.data import PublishedData
 from longtail.settings.datasets import DATASETS
-from longtail.settings.method_blocks import Method, blocks_in
+from longtail.settings.method_blocks import Figure, Method, blocks_in
 from longtail.settings.methods import module_name
 from longtail.settings.params import Params
 from longtail.settings.recipe import Recipe
@@ -166,10 +171,15 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
     planner = Planner(result, root, DECODING if pictures(params) else ())
     raw = planner.acquire(_acquired(params))
     parts = [_publish(planner, part, raw) for part in (params, *expanded(params))]
+    for entry, figure in params.figures.items():
+        if draws_plan(figure):
+            shown = {**context_of(parts[0][0]), "overview": overview(result, parts)}
+            result.figures[entry] = plan_figure(planner, entry, figure, params, {}, shown)
     if name and params.tables_in:
         refuse_tables_of(root / "params.yaml", result)
     if result.stage_two:
         result.frame["runs"] = plan_frame(planner, parts)
+        result.page["index"] = plan_page(planner, parts)
     if result.published():
         result.report["report"] = plan_report(planner, result)
     return result
@@ -191,17 +201,24 @@ def _publish(planner: Planner, params: Params, raw: Run) -> tuple[Params, list[P
         raise UserError(f"{planner.plan.source}: {what}; {MOST:,} are the most")
     planned = Cells(planner, params, raw)
     cells = {method: list(planned.of(method)) for method in params.methods}
-    context = {
-        "dataset": params.dataset,
-        "groups": params.groups,
-        "validation": params.validation,
-        "recipes": params.stage_one,
-        "methods": params.methods,
-    }
+    context = context_of(params)
     for entry, table in params.tables.items():
         planner.plan.tables[entry] = plan_table(planner, entry, table, cells, context)
     for entry, figure in params.figures.items():
-        planner.plan.figures[entry] = plan_figure(planner, entry, figure, params, cells, context)
+        if not draws_plan(figure):
+            beside = _beside(planner, params, raw, entry, figure)
+            planner.plan.figures[entry] = plan_figure(planner, entry, figure, params, cells, context, beside)
     for entry, model in params.models.items():
         planner.plan.models[entry] = plan_model(planner, entry, model, params, cells, context)
     return params, list(chain.from_iterable(cells.values()))
+
+
+def _beside(
+    planner: Planner, params: Params, raw: Run, entry: str, figure: Figure
+) -> tuple[PlannedCell, ...]:
+    """The runs on balanced data that a figure shows beside those of its table."""
+    if (wanted := reference(entry, figure, params)) is None:
+        return ()
+    recipes = {**params.stage_one, wanted.name: wanted.recipe}
+    cells = Cells(planner, params.model_copy(update={"stage_one": recipes}), raw)
+    return tuple(cells.stage_one_alone(wanted.method, wanted.name, wanted.imbalance))

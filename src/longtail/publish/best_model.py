@@ -3,22 +3,16 @@
 Test images choose nothing. Which method it was, and by what, stands in choice.csv beside the model.
 """
 
-import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
-
-import pandas as pd
 
 from longtail.errors import UserError
 from longtail.export.write import write_model
 from longtail.publish.job import Cell
+from longtail.publish.selection import SCORE, at_first_place, best, scores
 from longtail.runs.lookup import complete
 from longtail.settings.published import Groups
-
-SCORE = "validation_mean_class_accuracy"
 
 
 def compute(name: str, methods: Sequence[str], cells: Sequence[Cell], folder: Path, groups: Groups) -> None:
@@ -34,27 +28,18 @@ def compute(name: str, methods: Sequence[str], cells: Sequence[Cell], folder: Pa
     Raises:
         UserError: if there is more than one method, and no validation score to choose by.
     """
-    place = (cells[0].imbalance, cells[0].subset_seed)
-    shown = [cell for cell in cells if (cell.imbalance, cell.subset_seed) == place]
-    runs = pd.DataFrame({"method": [cell.method for cell in shown], SCORE: [_score(cell) for cell in shown]})
-    of_method = runs.groupby("method")[SCORE]
-    scores = pd.DataFrame({SCORE: of_method.agg(mean), "seeds": of_method.size()}).reindex(list(methods))
-    if len(scores) > 1 and len(blind := scores.index[scores[SCORE].isna()]):
+    shown = at_first_place(cells)
+    found = scores(methods, shown)
+    if len(found) > 1 and len(blind := found.index[found[SCORE].isna()]):
         raise UserError(
             f"models.{name}: {blind[0]} has no accuracy on validation images to be chosen by; name a method"
         )
-    best = str(scores[SCORE].idxmax()) if len(scores) > 1 else methods[0]  # of equals the first
-    choice = scores.reset_index().assign(chosen=["yes" if method == best else "" for method in methods])
+    chosen = best(found) if len(found) > 1 else methods[0]
+    choice = found.reset_index().assign(chosen=["yes" if method == chosen else "" for method in methods])
     choice.to_csv(folder / "choice.csv", index=False, float_format="%.4f", lineterminator="\n")
-    if len(scores) > 1:
-        score = float(scores[SCORE].max())
-        said = f"{best}, the best of {len(scores)} by validation images ({score:.1%}, mean of classes)"
+    if len(found) > 1:
+        score = float(found[SCORE].max())
+        said = f"{chosen}, the best of {len(found)} by validation images ({score:.1%}, mean of classes)"
         print(f"models/{name}: {said}", file=sys.stderr, flush=True)
-    cell = next(cell for cell in shown if cell.method == best)
+    cell = next(cell for cell in shown if cell.method == chosen)
     write_model(complete(cell.runs["stage_two"]), folder, groups)
-
-
-def _score(cell: Cell) -> float:
-    """Mean class accuracy on validation images; nan without any."""
-    measured = json.loads((cell.runs["stage_two"] / "metrics.json").read_text("utf-8"))
-    return float(measured.get("validation", {}).get("selection_accuracy", math.nan))

@@ -1,7 +1,7 @@
 """What a table or a figure is handed when it is made: its settings and the finished runs that it reads."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +111,9 @@ class PublishedJob:
         recipes: entries of `stage_one`.
         methods: entries of `methods`: {"stage_one": RECIPE, "stage_two": CLASSIFIER}.
         folder: where the files are written.
+        files: SHA-256 of the other files that a figure reads; "" for one that was not at hand when planned.
+        overview: the plan's runs and what they feed, for the figure that draws it
+            (`longtail.orchestration.planned_overview`).
     """
 
     name: str
@@ -123,6 +126,8 @@ class PublishedJob:
     recipes: dict[str, Recipe]
     methods: dict[str, dict[str, str]]
     folder: Path
+    files: dict[str, str] = field(default_factory=dict)
+    overview: dict[str, Any] = field(default_factory=dict)
 
     def group(self, count: int) -> str:
         """Group of a class by its training images: many, medium or few."""
@@ -181,4 +186,6 @@ def job_of(planned: dict[str, Any], settings: Any, folder: Path) -> PublishedJob
         recipes={name: Recipe.model_validate(recipe) for name, recipe in context["recipes"].items()},
         methods=context["methods"],
         folder=folder,
+        files=context.get("files", {}),
+        overview=context.get("overview", {}),
     )

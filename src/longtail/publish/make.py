@@ -1,4 +1,4 @@
-"""Make one table, figure, model, frame or report as planned, and record what it is."""
+"""Make one table, figure, model, frame, page or report as planned, and record what it is."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from longtail.settings.published import Groups, Table
 
 
 def execute(kind: str, name: str, identity: str) -> None:
-    """Make one table, figure, model, frame or report as planned, and record what it is.
+    """Make one table, figure, model, frame, page or report as planned, and record what it is.
 
     Raises:
         UserError: if a run that it reads is missing or damaged, or the code is not the planned code.
@@ -71,6 +71,13 @@ def _frame(planned: dict[str, Any], folder: Path) -> None:
     frame.compute(job_of(planned, None, folder), context["recipes"], context["classifiers"])
 
 
+def _page(planned: dict[str, Any], folder: Path) -> None:
+    from longtail.publish.page import make
+
+    _check_inputs(planned)
+    make.compute(planned, folder)
+
+
 def _report(planned: dict[str, Any], folder: Path) -> None:
     """`snakemake --report`: the figures and tables with captions, and the code of every rule, in one page."""
     output = folder / Path(planned["outputs"][0]).name
@@ -90,4 +97,11 @@ def _check_inputs(planned: dict[str, Any]) -> None:
         raise UserError(f"{', '.join(wrong)}: changed since this was planned; type the command again")
 
 
-MAKERS = {"tables": _table, "figures": _figure, "models": _model, "frame": _frame, "report": _report}
+MAKERS = {
+    "tables": _table,
+    "figures": _figure,
+    "models": _model,
+    "frame": _frame,
+    "page": _page,
+    "report": _report,
+}

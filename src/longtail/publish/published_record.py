@@ -33,7 +33,10 @@ def is_current(record: str, identity: str, outputs: list[str]) -> bool:
 
 
 def digests_of(planned: dict[str, Any]) -> dict[str, str]:
-    """SHA-256 of run.json of every run that something published reads, by where it stands in the results.
+    """SHA-256 of all that something published reads, by where it stands.
+
+    Of a run it is that of run.json, of something else that is published that of its record; `files` of the
+    context are read themselves, where they are there.
 
     Args:
         planned: what the plan says of it.
@@ -45,6 +48,10 @@ def digests_of(planned: dict[str, Any]) -> dict[str, str]:
                 with suppress(FileNotFoundError):
                     found[f"{run['folder']}/run.json"] = file_digest(folder / "run.json")
                     break
+    built_on = [item["record"] for item in planned.get("built_on", [])]
+    for name in (*built_on, *planned.get("context", {}).get("files", [])):
+        with suppress(FileNotFoundError):
+            found[name] = file_digest(Path(name))
     return found
 
 

@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any
 
 STEPS = ("acquire", "split", "stage_one", "features", "stage_two")
-PUBLISHED = ("tables", "figures", "models", "frame", "report")  # what is made of finished runs
+PUBLISHED = ("tables", "figures", "models", "frame", "page", "report")  # what is made of finished runs
 MODULES = {
     "acquire": "longtail.data.acquire",
     "split": "longtail.data.split",

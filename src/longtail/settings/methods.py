@@ -37,6 +37,7 @@ LIGHT = (
     "longtail.settings.base",
     "longtail.settings.schedules",
     "longtail.settings.rich_classes",
+    "longtail.settings.split",
     "longtail.settings.weight_file",
     "longtail.settings.finished_runs",
     "longtail.settings.method_blocks",

@@ -29,6 +29,11 @@ Freeze = Literal["none", "trunk", "all_but_last_block", "all_but_last_stage"]
 FrozenBatchnorm = Annotated[Literal["eval", "train"], Neutral("eval")]
 
 
+# What of the network a phase has for itself, begun anew with the head; the rest it shares with those before.
+# Asynchronous modelling says that it splits the network, and not where [ours].
+Apart = Annotated[Literal["none", "last_block", "last_stage", "all"], Neutral("none")]
+
+
 class PhaseSettings(Settings):
     """One stretch of stage one; what is null is the recipe's."""
 
@@ -40,6 +45,7 @@ class PhaseSettings(Settings):
     step: Annotated[StepMethod | None, Neutral(None)] = None  # what is computed of its batches
     transforms: Annotated[list[Transform], Field(max_length=1)] | None = None
     reset_head: bool = False  # begin with a new classifier
+    apart: Apart = "none"
     freeze: Freeze = "none"
     frozen_batchnorm: FrozenBatchnorm = "eval"
     classes: Classes = "all"  # whose images it sees; rich and poor by the recipe's `rich`
@@ -51,6 +57,20 @@ class PhaseSettings(Settings):
         if self.frozen_batchnorm != "eval" and self.freeze == "none":
             raise ValueError(
                 "frozen_batchnorm: train has no use where nothing is frozen; set freeze, e.g. to trunk"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_apart_learns(self) -> "PhaseSettings":
+        learns = {
+            "last_block": ("none", "all_but_last_block", "all_but_last_stage"),
+            "last_stage": ("none", "all_but_last_stage"),
+            "all": ("none",),
+        }
+        if self.apart != "none" and self.freeze not in (fitting := learns[self.apart]):
+            raise ValueError(
+                f"apart: {self.apart} begins anew what freeze: {self.freeze} would keep from learning; "
+                f"freeze may be {' or '.join(fitting)}"
             )
         return self
 

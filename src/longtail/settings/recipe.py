@@ -24,6 +24,12 @@ class Optimiser(Settings):
     trunk_rate: Annotated[float, Neutral(1.0)] = Field(1.0, gt=0)
 
 
+class WeightAverage(Settings):
+    """A moving average of the weights, which is evaluated, written and gone on from in their place."""
+
+    decay: float = Field(0.999, ge=0, lt=1)  # of the average, each step
+
+
 Transforms = Annotated[list[Transform], Neutral([]), Field(max_length=1)]  # a batch is mixed once
 
 
@@ -33,7 +39,7 @@ class Training(Settings):
     network: Network = Field({"name": "resnet_cifar"}, validate_default=True)
     sampler: Sampler = Field({"name": "instance"}, validate_default=True)
     augmentation: Augmentation = Augmentation()
-    transforms: Transforms = Field([])  # of batches: mixup, remix
+    transforms: Transforms = Field([])  # of batches: mixup, remix, minority_cutmix
     batch_size: int = Field(128, ge=2, le=1_000_000)
     # parts of a batch, each normalised by its own statistics: on so many devices, or one after the other
     # where memory holds no whole batch (gradient accumulation)
@@ -44,6 +50,7 @@ class Training(Settings):
     schedule: Length = Length(epochs=200)
     learning_rate: LearningRate = LearningRate(peak=0.1, warmup=5)
     optimiser: Optimiser = Optimiser()
+    weight_average: Annotated[WeightAverage | None, Neutral(None)] = None  # null: the weights themselves
     progress: Literal["epoch", "step"] = "epoch"  # how often the t of gamma(t) moves
     evaluate_every: int = Field(20, ge=0, le=1_000_000)  # epochs; 0: after the last one only
     observers: Annotated[list[Observer], Neutral([])] = Field([])  # what is measured on the way: gradients

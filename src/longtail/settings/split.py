@@ -32,7 +32,7 @@ class ParetoImbalance(Settings):
     @property
     def label(self) -> str:
         """As it stands in the name of a run."""
-        return f"pareto{self.alpha:g}"
+        return f"balanced{self.smallest}" if self.largest == self.smallest else f"pareto{self.alpha:g}"
 
 
 class CountsImbalance(Settings):

@@ -1,6 +1,7 @@
 """A recipe's modules and its last phase, made for the training loop."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,9 @@ from longtail.settings.methods import method_module
 from longtail.settings.phase import PhaseSettings
 from longtail.settings.phases import phases
 from longtail.settings.recipe import Recipe, StageOneSettings
-from longtail.stage_one.freezing import learning
-from longtail.stage_one.phase import Observer, Phase
+from longtail.stage_one.freezing import begun_anew, learning
+from longtail.stage_one.moving_average import update_average
+from longtail.stage_one.phase import Observer, Pasting, Phase
 from longtail.stage_one.phase_classes import PhaseClasses
 from longtail.stage_one.step import Step, Stream
 from longtail.stage_one.step_context import StepContext, sampler_of, seeded
@@ -81,6 +83,20 @@ def make_phase(
             )
             for name, tensor in other.get_submodule("head").state_dict().items():  # a row a class
                 head.state_dict()[name][rows] = tensor.to(where)[rows]
+        if fresh and phase.apart != "none":
+            other = make_network(
+                recipe, images.shape[1], len(class_counts), settings.seed, "apart", phase.name
+            )
+            parts = zip(begun_anew(network, phase.apart), begun_anew(other, phase.apart), strict=True)
+            for part, new_part in parts:
+                part.load_state_dict(new_part.state_dict())
+
+    transforms: list[Any] = [
+        method_module("transforms", transform.name).build(transform.options, class_counts.to(where))
+        for transform in phase.transforms or []
+    ]
+    # a transform that has a sampler puts images of a stream of its own into those of the phase
+    pasting: list[Pasting] = [transform for transform in transforms if hasattr(transform, "sampler")]
 
     def rate_factor(name: str) -> float:
         in_trunk = name.startswith("network.") and not name.startswith("network.head.")
@@ -90,13 +106,14 @@ def make_phase(
         name=phase.name,
         images=images,
         labels=training.labels,
-        streams=step.streams(Stream(sampler=sampler_of(phase.sampler))),
+        streams=[
+            *step.streams(Stream(sampler=sampler_of(phase.sampler))),
+            *(Stream(sampler=transform.sampler) for transform in pasting),
+        ],
         augment=lambda images, generator: augment(images, recipe.augmentation, generator),
         normalise=prepare,
-        transforms=[
-            method_module("transforms", transform.name).build(transform.options, class_counts.to(where))
-            for transform in phase.transforms or []
-        ],
+        transforms=[transform for transform in transforms if transform not in pasting],
+        pasting=pasting[0] if pasting else None,
         step=step,
         batch_size=recipe.batch_size,
         length=phase.schedule,
@@ -105,6 +122,7 @@ def make_phase(
         rate_factor=rate_factor,
         progress=recipe.progress,
         begin=begin,
+        after=update_average if recipe.weight_average else None,
         observers=observers,
         shards=recipe.shards,
     )

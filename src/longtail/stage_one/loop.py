@@ -197,6 +197,8 @@ class Steps:
         self._optimiser.step()
         with torch.no_grad():
             self.phase.step.after(self.modules)
+        if self.phase.after:
+            self.phase.after(self.modules)
 
     def take_as_it_comes(self, batches: Sequence[Batch], progress: Tensor, course: Hashable = None) -> None:
         """One step of whole batches; its course the step was told."""
@@ -229,16 +231,20 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
 
     def loss_of(index: int) -> tuple[Tensor, Tensor]:
         phase.step.turn(phase.progress_at(steps[index]))
-        batches = drawn(epoch.batches(index), index)
+        batches = drawn(epoch.batches(index)[: -1 if phase.pasting else None], index)
         return taking.outcome(batches, progress[index]).loss, batches[0].labels
 
     def seeded(*place: int) -> None:
         if has_random_layers(modules):
             torch.manual_seed(generator(seed, "global", *key, *place).initial_seed())
 
-    def mixed(index: int, mixing: torch.Generator, *whole: int) -> list[Batch]:
+    def mixed(index: int, done: float, mixing: torch.Generator, *whole: int) -> list[Batch]:
         """The batches of a step or shard; what is one for the whole batch comes from a stream of the step."""
         batches = epoch.batches(index)
+        if phase.pasting:
+            *batches, others = batches
+            shared = generator(seed, "transform", *key, *whole) if whole else mixing
+            batches = [phase.pasting(batch, others, done, mixing, shared) for batch in batches]
         for transform in phase.transforms:
             shared = generator(seed, "transform", *key, *whole) if whole else mixing
             batches = [transform(taking.normalised(batch), mixing, shared) for batch in batches]
@@ -255,7 +261,8 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
                 part = phase.step.divisor(modules, own, progress[step])
                 assert part is not None
                 share = part / total
-            batches = mixed(index, generator(seed, "transform", *key, step, shard.number), step)
+            chance = generator(seed, "transform", *key, step, shard.number)
+            batches = mixed(index, phase.progress_at(steps[step]), chance, step)
             yield drawn(batches, step, shard.number), share
 
     modules.train()
@@ -271,7 +278,8 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
         course = phase.step.turn(phase.progress_at(steps[index]))
         if taking.whole:
             take = taking.take if phase.step.capturable else taking.take_as_it_comes
-            take(drawn(mixed(index, mixing), index), progress[index], course)
+            batches = mixed(index, phase.progress_at(steps[index]), mixing)
+            take(drawn(batches, index), progress[index], course)
         else:
             whole = min(size, len(epoch.labels[0]) - index * size)
             taking.take_shards(sharded(index, done), whole, progress[index])

@@ -38,6 +38,23 @@ def _alike(_name: str) -> float:
 Transform = Callable[[Batch, torch.Generator, torch.Generator], Batch]
 
 
+class Pasting(Protocol):
+    """A transform of two batches into one: the images of a stream of its own go into those of the phase."""
+
+    def sampler(self, labels: Tensor, generator: torch.Generator, progress: float) -> Tensor:
+        """What its stream consists of, as the samplers of a phase say it."""
+
+    def __call__(
+        self,
+        batch: Batch,
+        partners: Batch,
+        progress: float,
+        generator: torch.Generator,
+        shared: torch.Generator | None = None,
+    ) -> Batch:
+        """The batch, uint8 as it was, with something of as many partners; generators are a transform's."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Phase:
     """One stretch of training with one optimiser.
@@ -50,6 +67,7 @@ class Phase:
         augment: a whole epoch of images, uint8 to uint8.
         normalise: a batch, uint8 to float.
         transforms: what mixes a normalised batch, in order; usually none.
+        pasting: what mixes the batch of its own sampler, the last, into each of the others; usually nothing.
         step: what is computed of a batch.
         batch_size: images a batch; the last batch of an epoch may be smaller.
         length: epochs or iterations.
@@ -61,6 +79,7 @@ class Phase:
         begin: prepares the modules, e.g. which of them learn; asked before the phase begins, and again where
             a killed training goes on in it, when its second argument is False.
         observers: what is measured at the beginning of every epoch.
+        after: what is done with the modules after every step, as part of it.
         shards: into how many parts a batch is cut, which go through the network one by one or in several
             processes.
     """
@@ -72,6 +91,7 @@ class Phase:
     augment: Augment
     normalise: Callable[[Tensor], Tensor]
     transforms: Sequence[Transform] = ()
+    pasting: Pasting | None = None
     step: Step
     batch_size: int
     length: Length
@@ -80,6 +100,7 @@ class Phase:
     progress: Literal["epoch", "step"]
     rate_factor: Callable[[str], float] = _alike
     begin: Callable[[nn.ModuleDict, bool], None] | None = None
+    after: Callable[[nn.ModuleDict], None] | None = None
     observers: Sequence[Observer] = ()
     shards: int = 1
 

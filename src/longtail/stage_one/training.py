@@ -1,7 +1,8 @@
 """Stage one: train a network on a long-tailed split.
 
-Reads the split and the raw images; writes model.safetensors (the network after the last epoch),
-history.csv (a row an epoch, which `dvc plots` draws) and metrics.json (test and validation).
+Reads the split and the raw images; writes model.safetensors (the network after the last epoch, or with
+`weight_average` the moving average of its weights), history.csv (a row an epoch, which `dvc plots` draws) and
+metrics.json (test and validation), which are of the network that is written.
 
 A recipe of several phases is a run a phase: each reads the run of the phase before too, goes on from its
 network, and writes the history of all. Recipes that begin alike share the runs with which they begin. A phase
@@ -36,6 +37,7 @@ from longtail.stage_one.evaluation import Evaluation, predict
 from longtail.stage_one.history import read_history, write_history
 from longtail.stage_one.launch import launch, nodes, processes
 from longtail.stage_one.loop import has_random_layers, train
+from longtail.stage_one.moving_average import MovingAverage
 from longtail.stage_one.phase import HistoryRow, State
 from longtail.stage_one.phase_classes import phase_classes
 from longtail.stage_one.ranks import ranks
@@ -110,7 +112,7 @@ class TrainingRun:
     """One run: what it needs is made, then it is trained, then written.
 
     Attributes:
-        modules: network and losses, on the device.
+        modules: network, its average if there is one, and losses, on the device.
     """
 
     def __init__(self, job: Job) -> None:
@@ -169,22 +171,26 @@ class TrainingRun:
             )
         )
         self.modules = nn.ModuleDict({"network": network, "loss": loss, **step.modules()}).to(where)
-        self._network = network
+        self._result = network  # what is evaluated and written
+        if recipe.weight_average:
+            average = MovingAverage(network, recipe.weight_average.decay).to(where)
+            self.modules["average"], self._result = average, average.network
         observers = make_observers(recipe, self._class_counts)
         self._phase = make_phase(settings, own, counts, observers, self._classes, prepare, where, step)
         self._evaluation = Evaluation(
-            self._network, parts, prepare, where, self._precision, self._classes.seen
+            self._result, parts, prepare, where, self._precision, self._classes.seen
         )
         self._state = State()
         self._progress: Progress | None = None
         job.facts.update(
-            parameters=sum(parameter.numel() for parameter in self._network.parameters()),
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
             precision=self._precision,
             device=describe(where),
             steps=self._phase.steps,
             epochs=self._phase.epochs,
             **({"exemplars": len(self._bank)} if phase.bank else {}),
             **({"pretrained": begun_with} if begun_with else {}),
+            **({"weights": "moving average"} if recipe.weight_average else {}),
         )
         size = f"{job.facts['parameters']:,} parameters"
         at = describe(where) if ranks().size == 1 else f"{ranks().size} x {describe(where)}"
@@ -221,7 +227,7 @@ class TrainingRun:
     def write(self, at_once: int = 1) -> None:
         """Write model, history and metrics of the training that is over."""
         job, state = self.job, self._state
-        weights = {name: tensor.cpu().contiguous() for name, tensor in self._network.state_dict().items()}
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self._result.state_dict().items()}
         save_file(weights, job.folder / "model.safetensors")
         write_history(job.folder / "history.csv", state.history)
         measured = {

@@ -52,13 +52,14 @@ def test_an_odd_width_is_refused_because_the_shortcut_pads_both_sides_alike():
 
 
 def test_settings_are_read_without_the_network():
-    expected = {"depth": 32, "width": 16, "head": "linear", "scale": 30.0}
+    expected = {"depth": 32, "width": 16, "head": "linear", "scale": 30.0, "pooling": "mean"}
     assert settings_of("networks", "resnet_cifar")().model_dump() == expected
 
 
 def test_a_network_with_a_linear_head_is_who_it_was_before_there_was_another():
     assert Settings().resolved(hashed=True) == {"depth": 32, "width": 16}
     assert Settings(head="cosine").resolved(hashed=True) == {"depth": 32, "width": 16, "head": "cosine"}
+    assert Settings(pooling="bfr").resolved(hashed=True) == {"depth": 32, "width": 16, "pooling": "bfr"}
 
 
 def test_a_cosine_head_has_no_bias_and_its_logits_are_scaled_cosines():

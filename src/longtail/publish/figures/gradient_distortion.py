@@ -8,7 +8,7 @@ granted: the words below the panels are chosen by the numbers.
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pydantic import Field
 
 from longtail.errors import UserError
 from longtail.publish.figures.drawing import (
@@ -43,8 +44,17 @@ PANELS = {**COSINES, "total": "norm of the total"}
 SPACE = "\N{NO-BREAK SPACE}"
 ALIKE = 0.01  # a difference below which words make none
 WIDTH = 11.0  # inches
+REFERENCE: tuple[str, Dashes] = ("#767676", (0, (3, 1, 1, 1)))  # of the run on balanced data
 LETTERS = 172  # that fit beside one another, of size 8
 LINE = 0.14  # inches from one line of the caption to the next
+
+
+class Balanced(BaseSettings):
+    """A run on balanced data, planned for the figure: what the numbers are where no class is rare [ours]."""
+
+    method: str  # whose recipe is trained; its observer takes rich_share in place of its own border
+    per_class: int | None = Field(None, ge=1, le=1_000_000_000)  # images; null: as many as every class has
+    rich_share: float = Field(gt=0, lt=1)  # of the classes, by label, that stand for data-rich ones
 
 
 class Settings(BaseSettings):
@@ -53,6 +63,7 @@ class Settings(BaseSettings):
     table: str = "table2"
     ratio: float | None = None  # null: 100 if it is there, else the first
     methods: list[str] | None = None  # null: all of the table whose stage one measured its gradients
+    balanced: Balanced | None = None
     reads: ClassVar[tuple[str, ...]] = ("stage_one",)
 
 
@@ -80,10 +91,13 @@ class DistortionCurves:
 
 def draw(job: PublishedJob) -> Figure:
     """A row of panels a part of the network, a line a recipe, and below them what they show, in words."""
-    recipes = _measured(job, at_ratio(job, job.settings.ratio))
+    own = [cell for cell in job.cells if cell.method in job.methods]
+    recipes = _measured(job, at_ratio(replace(job, cells=own), job.settings.ratio))
     styles = distinct(recipe_styles(job), recipes)
     cells = [cell for recipe in recipes.values() for cell in recipe.runs]
-    caption = _caption(recipes)
+    if balanced := _reference(job):
+        recipes, styles = recipes | balanced, styles | dict.fromkeys(balanced, REFERENCE)
+    caption = _caption(recipes, job.settings.balanced)
     single = len({cell.subset_seed for cell in cells}) == 1
     labels = {
         name: f"{name} ({seeds_words(len(recipe.runs)) if single else f'{len(recipe.runs)} runs'})"
@@ -141,6 +155,16 @@ def _measured(job: PublishedJob, cells: Sequence[Cell]) -> dict[str, DistortionC
             f"give a recipe of stage_one ({', '.join(found)}) `observers: [gradients]`"
         )
     return measured
+
+
+def _reference(job: PublishedJob) -> dict[str, DistortionCurves]:
+    """What was measured on balanced data, where the settings ask for it."""
+    settings: Settings = job.settings
+    if settings.balanced is None:
+        return {}
+    found = _read([cell for cell in job.cells if cell.method not in job.methods])
+    name = f"{job.methods[settings.balanced.method]['stage_one']}, balanced data"
+    return {name: found} if found else {}
 
 
 def _read(cells: Sequence[Cell]) -> DistortionCurves | None:
@@ -209,13 +233,19 @@ def _reach(axes: Sequence[Axes]) -> tuple[float, float]:
     return min([0.0, *drawn]), max([0.0, *drawn])
 
 
-def _caption(recipes: dict[str, DistortionCurves]) -> str:
+def _caption(recipes: dict[str, DistortionCurves], balanced: Balanced | None) -> str:
     """What the lines of the backbone show, a sentence a recipe."""
     several = any(len(recipe.runs) > 1 for recipe in recipes.values())
     spread = " (± standard deviation over runs)" if several else ""
     lines = [f"Backbone, mean over the epochs that were measured{spread}:"]
     wrapped = textwrap.TextWrapper(LETTERS, subsequent_indent="    ", break_on_hyphens=False)
     lines += [wrapped.fill(name + _words(recipe.values["backbone"])) for name, recipe in recipes.items()]
+    if balanced is not None:
+        images = "all images" if balanced.per_class is None else f"{balanced.per_class:,} images"
+        lines.append(
+            f"Balanced data: {images} of every class; the first {balanced.rich_share:.0%} of the classes, "
+            "by label, stand for the data-rich ones."
+        )
     return "\n".join(lines)
 
 

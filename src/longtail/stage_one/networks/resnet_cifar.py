@@ -16,15 +16,18 @@ from longtail.settings.base import Neutral
 from longtail.settings.base import Settings as BaseSettings
 from longtail.stage_one.networks.batchnorm import BatchNorm
 from longtail.stage_one.networks.cosine import CosineHead
+from longtail.stage_one.networks.place_weights import weighted_mean
 
 
 class Settings(BaseSettings):
-    """Depth, width and head; the default is the ResNet-32 of the field's tables."""
+    """Depth, width, pooling and head; the default is the ResNet-32 of the field's tables."""
 
     depth: int = Field(32, ge=8, le=2000)  # 6n + 2 layers, n blocks a stage [paper]
     width: int = Field(16, ge=2, le=4096, multiple_of=2)  # channels of the first stage, doubled twice [paper]
     head: Annotated[Literal["linear", "cosine"], Neutral("linear")] = "linear"  # cosine: LDAM's
     scale: Annotated[float, Neutral(30.0)] = Field(30.0, gt=0)  # of a cosine head's logits [code] of LDAM
+    # over the places of the last maps; bfr: those that look like background count less (place_weights)
+    pooling: Annotated[Literal["mean", "bfr"], Neutral("mean")] = "mean"
 
     @field_validator("depth")
     @classmethod
@@ -62,7 +65,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNetCifar(nn.Module):
-    """Stem, three stages of basic blocks, global average pooling and a linear or cosine head.
+    """Stem, three stages of basic blocks, pooling over all places and a linear or cosine head.
 
     Weights of convolutions and of a linear head are drawn from He et al.'s normal distribution (fan in), as
     in the field's public code, from torch's global generator.
@@ -74,6 +77,7 @@ class ResNetCifar(nn.Module):
     def __init__(self, settings: Settings, channels: int, classes: int) -> None:
         super().__init__()
         blocks, width = (settings.depth - 2) // 6, settings.width
+        self.pooling = settings.pooling
         self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.bn = BatchNorm(width)
         self.stage1 = _stage(blocks, width, width, stride=1)
@@ -116,10 +120,12 @@ class ResNetCifar(nn.Module):
         """What a stage puts out to features (B, 4 width); at least float32."""
         for part in self.stages[stage:]:
             maps = part(maps)
+        if self.pooling == "bfr":
+            return weighted_mean(maps)
         return maps.mean(dim=(2, 3), dtype=torch.promote_types(maps.dtype, torch.float32))
 
     def features(self, x: Tensor) -> Tensor:
-        """Images (B, channels, H, W) to features (B, 4 width): averages after the last ReLU, so >= 0.
+        """Images (B, channels, H, W) to features (B, 4 width): means after the last ReLU, so >= 0.
 
         At least float32, also where the convolutions run in bfloat16.
         """
