@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo demo-asynchronous demo-all test test-gpu test-workflow test-slurm test-cluster test-browser bench docs check lock environment clean
+.PHONY: demo demo-asynchronous demo-all test test-gpu test-workflow test-slurm test-cluster test-browser test-trackers bench docs check lock environment clean
 
 demo: environment
 	$(BIN)/snakemake --cores all --config params=workflow/settings/demo.yaml
@@ -51,6 +51,14 @@ test-browser: environment .venv/.browser
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-browser.lock
 	touch $@
 
+# Trackers of experiments on local stores, and model cards by a hub's own reader.
+test-trackers: environment .venv/.trackers
+	$(BIN)/python -m pytest tests/tracking tests/export/test_write.py -k "tracking or hub"
+
+.venv/.trackers: requirements-trackers.lock $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-trackers.lock
+	touch $@
+
 # Ten minutes on two cores; prints a table and writes benchmarks/latest.json (docs/explanation/performance.md).
 bench: environment .venv/.bench
 	$(BIN)/python -m benchmarks
@@ -96,6 +104,10 @@ lock:
 		--constraint requirements.lock --output-file requirements-docs.lock requirements-docs.in
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
 		--constraint requirements.lock --output-file requirements-browser.lock requirements-browser.in
+	# trackio says that it needs an older pillow, and works with the locked one (make test-trackers)
+	sed -n 's/^\(pillow==[^ ;]*\).*/\1/p' requirements.lock > .venv/pillow.txt
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 \
+		--constraint requirements.lock --override .venv/pillow.txt --output-file requirements-trackers.lock requirements-trackers.in
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -9,7 +9,7 @@ import pytest
 ROOMS = (
     *("errors", "groups", "device", "random", "metrics", "rendering"),
     *("runs", "settings", "data", "stage_one", "features", "stage_two"),
-    *("export", "publish", "orchestration", "own_pictures", "cli", "__main__"),
+    *("export", "publish", "tracking", "orchestration", "own_pictures", "cli", "__main__"),
 )
 LONGEST = 350  # lines
 

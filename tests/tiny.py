@@ -42,6 +42,7 @@ tables:
       - {section: Augmentation, label: GLAG, method: GLAG}
 figures:
   gamma: {}
+models: {}
 sweeps:
   k: {method: GLAG, grid: {stage_two.k: [2]}}
 """

@@ -12,6 +12,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,6 +22,7 @@ from longtail.errors import UserError
 from longtail.export import onnx_session as onnx_model
 from longtail.export import write as export
 from longtail.export.folder import Description
+from longtail.export.front_matter import front_matter
 from longtail.export.module import assembled, load_exported
 from longtail.export.temperature import SOURCES, calibrated, negative_log_likelihood, temperature
 from longtail.runs import store
@@ -255,6 +257,62 @@ def test_the_card_has_every_class_the_calibration_and_the_data_hash(runs, joint)
     assert record["acquire"]["outputs"]["train.safetensors"] in card
     assert description["sha256"]["model.onnx"] in card
     assert "<<" not in card
+
+
+def head_of(card: Path) -> dict:
+    """The YAML at the head of a card."""
+    before, head, _ = card.read_text().split("---\n", 2)
+    assert before == ""
+    return yaml.safe_load(head)
+
+
+def test_the_head_of_the_card_is_as_model_hubs_have_it(runs, joint):
+    """The keys and the form of https://huggingface.co/docs/hub/model-cards."""
+    head = head_of(joint / "README.md")
+    assert set(head) == {"library_name", "pipeline_tag", "tags", "metrics", "model-index"}
+    assert head["pipeline_tag"] == "image-classification"
+    assert all(isinstance(tag, str) for tag in head["tags"])
+    [model] = head["model-index"]
+    assert model["name"] == runs["joint"]
+    [result] = model["results"]
+    assert result["task"]["type"] == "image-classification"
+    assert result["dataset"] == {"name": "digits", "type": "digits", "split": "test"}
+    told = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    test = named(runs["joint"]).metrics()["test"]
+    assert told["accuracy"] == pytest.approx(test["accuracy"], abs=1e-6)
+    assert told["mean_class_accuracy"] == pytest.approx(test["mean_class_accuracy"], abs=1e-6)
+    assert all(0 <= value <= 1 for value in told.values())
+
+
+def test_a_published_dataset_and_a_licence_are_named_where_they_are_known():
+    head = yaml.safe_load(front_matter("n: 1", "cifar100", {"accuracy": 0.5, "few": None}, "cc-by-4.0")[4:-4])
+    assert head["license"] == "cc-by-4.0"
+    assert head["datasets"] == ["uoft-cs/cifar100"]
+    [result] = head["model-index"][0]["results"]
+    assert head["model-index"][0]["name"] == "n: 1"
+    assert result["dataset"]["type"] == "uoft-cs/cifar100"
+    assert [metric["type"] for metric in result["metrics"]] == ["accuracy"]
+
+
+def test_the_reader_of_a_model_hub_reads_the_card(runs, joint):
+    hub = pytest.importorskip(
+        "huggingface_hub", reason="needs requirements-trackers.lock (make test-trackers)"
+    )
+    card = hub.ModelCard.load(joint / "README.md")
+    test = named(runs["joint"]).metrics()["test"]
+    found = {result.metric_type: result for result in card.data.eval_results}
+    assert found["accuracy"].metric_value == pytest.approx(test["accuracy"], abs=1e-6)
+    assert found["accuracy"].dataset_split == "test"
+    assert found["accuracy"].task_type == card.data.pipeline_tag == "image-classification"
+    assert card.data.library_name == "longtail"
+    assert card.text.lstrip().startswith(f"# {runs['joint']}")
+
+
+@pytest.mark.parametrize("licence", ["", "CC BY", "a\nb: c", "-"])
+def test_a_licence_that_is_no_name_of_one_is_refused(runs, licence):
+    with pytest.raises(UserError, match="--license"):
+        export.export(runs["joint"], "licensed", licence=licence)
+    assert not Path("licensed").exists()
 
 
 def test_the_cards_own_examples_run(joint, monkeypatch, capsys):

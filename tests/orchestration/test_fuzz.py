@@ -36,10 +36,9 @@ stage_one: {ce: {loss: focal}}
 stage_two: {joint: {}}
 tables: {t: {caption: c, rows: [{section: s, label: l, stage_one: ce, stage_two: joint}]}}
 """
+TINY = TINY.replace("models: {}", "models: {best: {method: GLAG}}")
 EVERYTHING = f"""\
 {TINY}  gamma: {{method: GraLoss, grid: {{stage_one.loss.gamma.b: [0.5, 2], stage_one.loss.gamma.a: [1]}}}}
-models:
-  best: {{method: GLAG}}
 """
 BASES = {
     "tiny": EVERYTHING,

@@ -3,11 +3,13 @@
 import os
 import re
 import shlex
+import shutil
 import sys
 import warnings
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +26,7 @@ from longtail.own_pictures.choices import LEAST, MOST, choose_batch_size, choose
 from longtail.own_pictures.layout import layout
 from longtail.own_pictures.time_estimate import Machine
 from longtail.settings.params import Params
+from tests.conftest import ROOT
 from tests.odd_pictures import HEIC, class_folders, noise, unusable
 
 CPU = Machine("CPU", gpu=False, cores=2, gmacs=40.0, decoding=0.0007)
@@ -537,3 +540,30 @@ def test_the_photographs(shared, capsys):
     assert params.data.held_out.per_class == 10
     assert params.groups.few_below > 20
     assert params.seeds == [0]
+
+
+# DVC
+
+
+def test_stages_of_dvc_are_written_and_what_dvc_needs_is_said(capsys, tmp_path):
+    """There is no git repository here, and `init` does not fail for it."""
+    shutil.copy(ROOT / "dvc.yaml", ".")
+    code, out, err = run(capsys, class_folders(tmp_path / "birds", {"heron": 12, "owl": 9, "wren": 8}))
+    assert (code, err) == (0, "")
+    line = out.splitlines()[-1]
+    assert line.startswith("DVC: pipelines/birds/dvc.yaml has the stages. ")
+    assert "type `git init && dvc init` here first; then `dvc repro pipelines/birds/dvc.yaml` makes" in line
+    stages = yaml.safe_load(Path("pipelines/birds/dvc.yaml").read_text())["stages"]
+    assert stages["acquire"]["outs"] == [{"data/raw/birds": {"persist": True}}]
+    assert stages["acquire"]["deps"] == ["src/longtail/data", "data/checked/birds"]
+    assert stages["acquire"]["params"] == [{"birds.yaml": ["dataset", "data"]}]
+    assert stages["models"]["foreach"] == "${models}"
+
+
+def test_settings_that_lie_outside_the_project_have_no_stages(capsys, tmp_path):
+    shutil.copy(ROOT / "dvc.yaml", ".")
+    words = ("--to", tmp_path / "elsewhere.yaml")
+    code, out, err = run(capsys, class_folders(tmp_path / "birds", {"heron": 12, "owl": 9}), *words)
+    assert (code, err) == (0, "")
+    assert "lies outside" in out.splitlines()[-1]
+    assert not Path("pipelines").exists()

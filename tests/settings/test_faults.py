@@ -29,7 +29,7 @@ def file(tmp_path, monkeypatch):
 
 
 def test_models_and_sweeps_in_one_file(file):
-    file.write_text(TINY + MODELS + "")
+    file.write_text(TINY.replace("models: {}\n", MODELS))
     planned = plan(Params.load(file), file)
     assert set(planned.models) == {"best"}
     assert set(planned.tables) == {"table2", "sweeps/k"}

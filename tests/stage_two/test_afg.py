@@ -8,9 +8,17 @@ from longtail.random import generator
 from longtail.settings.methods import settings_of
 from longtail.settings.schedules import LearningRate
 from longtail.stage_two import joint, linear
-from longtail.stage_two.afg import Confidence, Distillation, Settings, distillation, fit, updated_confidence
-from longtail.stage_two.classifier import FeatureData, class_accuracy, tukey
-from longtail.stage_two.feature_calibration import sources
+from longtail.stage_two.afg import (
+    Confidence,
+    Distillation,
+    Settings,
+    distillation,
+    feature_generator,
+    fit,
+    updated_confidence,
+)
+from longtail.stage_two.classifier import FeatureData, class_accuracy, tukey, tukey_inverse
+from longtail.stage_two.feature_calibration import missing, sources
 from longtail.stage_two.gaussian import ClassGaussians
 from longtail.stage_two.generator import FeatureGenerator, support, tail_classes
 from longtail.stage_two.linear import LinearTraining, fresh_head
@@ -239,6 +247,110 @@ def test_chunks_do_not_change_what_is_learnt(keys, monkeypatch):
     assert whole.history[-1]["loss"] == pytest.approx(chunked.history[-1]["loss"], rel=0.1)
 
 
+@pytest.mark.parametrize("most", [1, 7, 20, 50, 80])
+def test_with_a_number_of_features_a_class_every_class_has_so_many_in_every_epoch(most):
+    data, *_ = mixture(counts=(50, 50, 20, 7, 1, 2))
+    generate, images = make_generator(data, features_per_class=most), len(data.labels)
+    seen = []
+    for epoch in range(60):
+        rows = generate.rows(generator(epoch))
+        assert len(rows.unique()) == len(rows)
+        assert torch.bincount(generate.labels[rows], minlength=6).tolist() == [most] * 6
+        seen.append(rows[rows < images])
+        assert (torch.bincount(data.labels[seen[-1]], minlength=6) == data.class_counts.clamp_max(most)).all()
+    assert len(torch.cat(seen).unique()) == images or most == 1  # other images in every epoch, so all in turn
+    assert missing(data.class_counts, most).tolist() == [max(most - n, 0) for n in (50, 50, 20, 7, 1, 2)]
+    drawn = generated(generate, 1, torch.full((6,), 0.4), generator(0))
+    assert len(drawn) == len(generate.labels) - images == int(missing(data.class_counts, most).sum())
+
+
+def test_as_many_features_a_class_as_the_largest_has_images_is_what_no_number_is():
+    data, *_ = mixture()
+    one, two = (
+        fit(data, read(generation_epochs=3, features_per_class=most), 0, silent) for most in (None, 200)
+    )
+    assert torch.equal(one.weight, two.weight)
+    assert one.history == two.history
+
+
+def test_fewer_features_a_class_learn_the_same_at_a_higher_rate():
+    data, features, labels = mixture()
+    accuracies = []
+    for keys in ({}, {"features_per_class": 50, "learning_rate": {"peak": 0.04}}):
+        fitted = fit(data, read(generation_epochs=15, tail_max=40, **keys), 0, silent)
+        accuracies.append(float(class_accuracy(fitted.logits(features), labels, 6).mean()))
+        gaps = missing(data.class_counts, keys.get("features_per_class"))
+        assert fitted.history[0]["generated"] == int(gaps.sum())
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.02)
+
+
+def test_keys_that_came_later_are_in_no_identity_as_long_as_they_change_nothing():
+    hashed = Settings().resolved(hashed=True)
+    assert "features_per_class" not in hashed
+    assert "map_back" not in hashed["tukey"]
+    changed = read(features_per_class=200, tukey={"map_back": True}).resolved(hashed=True)
+    assert (changed["features_per_class"], changed["tukey"]["map_back"]) == (200, True)
+
+
+@pytest.mark.parametrize("apply", ["all", "tail"])
+@pytest.mark.parametrize("power", [0.0, 0.5, 0.9])
+def test_draws_that_are_mapped_back_are_those_of_the_ladder_clamped_at_0_and_real_features_stay(apply, power):
+    data, *_ = mixture(counts=(50, 50, 20, 7, 1, 2))
+    keys = {"lambda": power, "apply": apply}
+    ladder = read(tukey=keys, init="random", kd={"on": "real"}, tail_max=10, alpha=0.3)
+    back = read(tukey={**keys, "map_back": True}, tail_max=10, alpha=0.3)
+    confidence, images = torch.full((6,), 0.4), len(data.labels)
+    made = []
+    for settings in (ladder, back):
+        generate = feature_generator(data, settings)
+        ((_, features),) = generate([torch.arange(len(generate.labels))], 1, confidence, generator(5))
+        made.append(features.clone())
+    assert torch.equal(made[1][:images], data.views[1])
+    changed = (
+        torch.ones(len(generate.labels), dtype=torch.bool)
+        if apply == "all"
+        else generate.tail[generate.labels]
+    )
+    changed[:images] = False
+    assert torch.equal(made[1][changed], tukey_inverse(made[0][changed], power))
+    unchanged = ~changed
+    unchanged[:images] = False
+    assert torch.equal(made[1][unchanged], made[0][unchanged])
+    assert power == 0 or bool((made[1][changed] == 0).any())  # clamped; e^x~ is hardly ever below 1e-6
+    assert bool((made[1][changed] >= 0).all())
+
+
+@pytest.mark.parametrize("power", [0.0, 0.3, 0.5, 0.9, 1.0, 2.0])
+def test_mapping_back_undoes_the_ladder_and_clamps_what_lies_outside_it(power):
+    features = torch.cat([torch.tensor([0.0]), torch.logspace(-3, 2, 100)])
+    back = tukey_inverse(tukey(features, power), power)
+    torch.testing.assert_close(back, features, rtol=2e-4, atol=2e-6)
+    outside = torch.tensor([-3.0, -0.1]) - (20 if power == 0 else 0)
+    assert torch.equal(tukey_inverse(outside, power), outside if power == 1 else torch.zeros(2))
+
+
+def test_mapping_back_under_lambda_1_is_no_change():
+    data, *_ = mixture()
+    one, two = (
+        fit(data, read(generation_epochs=3, tukey={"map_back": back}), 0, silent) for back in (False, True)
+    )
+    assert torch.equal(one.weight, two.weight)
+    assert one.history == two.history
+
+
+def test_a_classifier_of_features_mapped_back_is_one_of_features_as_they_are():
+    data, features, labels = mixture()
+    keys = {"generation_epochs": 15, "tail_max": 40}
+    fitted = fit(data, read(tukey={"lambda": 0.5, "map_back": True}, **keys), 0, silent)
+    assert fitted.tukey == 1
+    before, after = (
+        class_accuracy(f.logits(features), labels, 6)
+        for f in (joint.fit(data, joint.Settings(), 0, silent), fitted)
+    )
+    assert after[3:].mean() > before[3:].mean() + 0.1
+    assert after.mean() > before.mean() + 0.05
+
+
 def test_classes_that_are_not_tail_draw_from_their_own_gaussian():
     data, *_ = mixture(counts=(4000, 2, 5, 5, 5, 5), dimensions=4, views=2)
     generate = make_generator(data, tail_max=1)  # so that no class is tail
@@ -381,6 +493,8 @@ def test_no_validation_image_at_all_is_no_obstacle():
         {"tukey": {"lambda": 0}, "init": "random", "kd": {"on": "none"}},
         {"tukey": {"lambda": 0.5, "apply": "tail"}, "init": "random", "kd": {"on": "real"}},
         {"tukey": {"lambda": 0.5, "statistics": "before"}, "init": "random", "kd": {"on": "none"}},
+        {"tukey": {"lambda": 0.5, "map_back": True}, "features_per_class": 60},
+        {"tukey": {"lambda": 0, "apply": "tail", "map_back": True}},
         {"kd": {"mixing": "convex", "temperature": 2.0}},
         {"covariance": "neighbours", "weight_size": "log_count", "distance_power": 2},
         {"tail_max": 0},
@@ -424,6 +538,8 @@ def test_distillation_on_real_features_only_differs_from_all():
         ({"tukey": {"power": 0.5}}, "Extra inputs"),
         ({"confidence": {"initial": 0.1, "minimum": 0.2}}, "initial 0.1 is not between minimum 0.2"),
         ({"kd": {"mixing": "convex", "gamma": {"a": 2}}}, "mixing convex needs gamma.a <= 1, not 2"),
+        ({"tukey": {"lambda": 0.5}}, "or tukey.map_back: true"),
+        ({"features_per_class": 0}, "greater than or equal to 1"),
         ({"k": 0}, "greater than or equal to 1"),
     ],
 )
@@ -436,7 +552,7 @@ def test_settings_are_read_without_torch_and_resolve_to_what_they_were_read_from
     light = settings_of("stage_two", "afg")
     keys = {"tukey": {"lambda": 0.5}, "init": "random", "kd": {"on": "none", "gamma": {"b": 3.0}}, "k": 3}
     resolved = light.model_validate(keys).resolved()
-    assert resolved["tukey"] == {"lambda": 0.5, "apply": "all", "statistics": "after"}
+    assert resolved["tukey"] == {"lambda": 0.5, "apply": "all", "statistics": "after", "map_back": False}
     assert light.model_validate(resolved).resolved() == resolved
     assert Settings.model_validate(resolved).tukey.power == 0.5
 

@@ -122,3 +122,17 @@ def test_random_bytes_in_the_memory_of_snakemake(fresh):
     out = fresh.run("snakemake", "-n", "split_all")
     assert f"cleared {len(records)} damaged records of Snakemake's own" in out
     assert "\ntotal            1\n" in out  # the check of the layer, which always is: nothing is made again
+
+
+def test_a_fault_as_the_first_job_starts(fresh):
+    """Snakemake's `onstart` writes which runs are wanted; what goes wrong there is a line too."""
+    wanted = fresh.path / ".longtail/plan/wanted"
+    shutil.rmtree(wanted, ignore_errors=True)
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    wanted.write_text("no folder")
+    try:
+        out = fails(fresh, TINY.replace("ratios: [10]", "ratios: [11]"), "snakemake", "-c1", "split_all")
+        assert ".longtail/plan/wanted" in out.splitlines()[-1]
+        assert not list(fresh.path.glob("data/splits/*exp11*"))
+    finally:
+        wanted.unlink()

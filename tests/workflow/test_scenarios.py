@@ -377,9 +377,13 @@ def stages_of_dvc(project: Project) -> dict[str, dict]:
 @pytest.mark.workflow
 def test_dvc_yaml_names_every_file_that_a_layer_makes(project):
     stages = stages_of_dvc(project)
-    outs = {
-        next(iter(out)).replace("${dataset}", "digits") for stage in stages.values() for out in stage["outs"]
-    }
+    declared = [
+        out
+        for stage in stages.values()
+        for kind in ("outs", "metrics", "plots")
+        for out in stage.get(kind, [])
+    ]
+    outs = {next(iter(out)).replace("${dataset}", "digits") for out in declared}
     layers = json.loads((project.path / ".longtail/plan/layers" / f"{plan_digest(project)}.json").read_text())
     made = [
         run["folder"]
@@ -400,4 +404,4 @@ def test_dvc_yaml_names_every_file_that_a_layer_makes(project):
     for stage in stages.values():
         target = stage["cmd"].rpartition(" ")[2]
         assert target in targets.split() or (project.path / target).is_file()
-        assert all(next(iter(out.values()))["persist"] for out in stage["outs"])
+    assert all(next(iter(out.values()))["persist"] for out in declared)

@@ -2,7 +2,13 @@ rule frame:
     input:
         lambda w: MISSING.inputs(PLAN.frame["runs"]),
     output:
-        multiext("<results>/runs", ".csv", ".identity.json"),
+        multiext(
+            "<results>/",
+            "runs.csv",
+            "curves.csv",
+            "metrics.json",
+            "runs.identity.json",
+        ),
     log:
         "logs/frame/runs.log",
     benchmark:

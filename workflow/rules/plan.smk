@@ -13,6 +13,7 @@ from longtail.errors import UserError, foreseen
 from longtail.orchestration.batching import want
 from longtail.orchestration.finished import Missing
 from longtail.orchestration.gpu_requests import asked, check_gpus
+from longtail.orchestration.pipeline import remind
 from longtail.orchestration.planner import plan
 from longtail.orchestration.snakemake_records import mend
 from longtail.orchestration.snapshot import settings
@@ -30,6 +31,7 @@ try:
             PLAN.write()
             CURRENT = stamp(PLAN)
             mend()
+            remind(PARAMS, PLAN)
         MISSING = Missing(PLAN, CURRENT, sys.argv[1:])
 except UserError as error:
     print(error, file=sys.stderr)
@@ -42,13 +44,14 @@ if workflow.is_main_process:
 
 onstart:
     if workflow.is_main_process:
-        want(PLAN, workflow.dag.needrun_jobs())
-        if workflow.local_exec:
-            try:
-                check_gpus(workflow.dag.needrun_jobs())
-            except UserError as error:
-                print(error, file=sys.stderr)
-                sys.exit(2)
+        try:
+            with foreseen():
+                want(PLAN, workflow.dag.needrun_jobs())
+                if workflow.local_exec:
+                    check_gpus(workflow.dag.needrun_jobs())
+        except UserError as error:
+            print(error, file=sys.stderr)
+            sys.exit(2)
 
 
 def gpus(run):

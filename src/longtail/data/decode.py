@@ -51,7 +51,7 @@ def pixels(file: str | Path, channels: int, size: tuple[int, int]) -> NDArray[np
     """
     with opened(file) as picture:
         picture.draft(_mode(channels), None)
-        found = _plain(ImageOps.exif_transpose(picture), channels)
+        found = plain(ImageOps.exif_transpose(picture), channels)
         if found.size != size[::-1]:
             found = found.resize(size[::-1], Image.Resampling.BILINEAR)
         values = np.asarray(found, dtype=np.uint8).reshape(*size, channels)
@@ -80,7 +80,7 @@ def square(
         left, top, across, down = region(width, height)
         shrink = max(1.0, min(across, down) / side)
         picture.draft(_mode(channels), (int(picture.width / shrink), int(picture.height / shrink)))
-        found = _plain(ImageOps.exif_transpose(picture), channels)
+        found = plain(ImageOps.exif_transpose(picture), channels)
         x, y = found.width / width, found.height / height
         box = (left * x, top * y, (left + across) * x, (top + down) * y)
         found = found.resize((side, side), Image.Resampling.BILINEAR, box=box)
@@ -150,7 +150,7 @@ def _mode(channels: int) -> str:
     return "RGB" if channels == 3 else "L"
 
 
-def _plain(picture: Image.Image, channels: int) -> Image.Image:
+def plain(picture: Image.Image, channels: int) -> Image.Image:
     """The same on white, with 8 bits a channel, grey or RGB."""
     return _opaque(eight_bits(picture)).convert(_mode(channels))
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from longtail.data.held_out import validation_words
 from longtail.export.folder import Description
+from longtail.export.front_matter import front_matter
 from longtail.export.temperature import negative_log_likelihood
 from longtail.metrics import expected_calibration_error, group_accuracy
 from longtail.rendering import environment
@@ -27,8 +28,9 @@ def card(
     counts: pd.DataFrame,
     predictions: Mapping[str, Tensor],
     groups: Groups,
+    licence: str | None = None,
 ) -> str:
-    """The card as Markdown.
+    """The card as Markdown, with a head for model hubs.
 
     Args:
         description: model.json as it is written.
@@ -37,6 +39,7 @@ def card(
         counts: counts.csv of the split.
         predictions: logits and labels of the test images, from the run.
         groups: where many ends and few begins.
+        licence: of the model, as hubs name it; None: not known.
     """
     test = metrics["test"]
     split = SplitSettings.model_validate(records["split"]["settings"])
@@ -46,11 +49,23 @@ def card(
     calibration = description.origin["calibration"]
     per_class = zip(counts.to_dict("records"), test["per_class"], strict=True)
     fewest = min((n for n in columns["test"] if n), default=0)
+    shares = group_accuracy(
+        test["per_class"],
+        test["per_class_n"],
+        columns["train"],
+        many_above=groups.many_above,
+        few_below=groups.few_below,
+    )
+    after = _calibrated(logits, labels, description.temperature)
+    measured = {**test, **shares, "expected_calibration_error": after["error"]}
     pages = environment("export/templates")
     pages.globals.update(percent=_percent, escape=_escape)
-    return pages.get_template("README.md").render(
+    dataset = description.origin["dataset"]
+    head = front_matter(description.name, dataset, measured, licence)
+    return head + pages.get_template("README.md").render(
         d=description,
-        dataset=description.origin["dataset"],
+        dataset=dataset,
+        licence=licence,
         totals={part: sum(column) for part, column in columns.items()},
         largest=max(columns["train"]),
         smallest=min(columns["train"]),
@@ -68,18 +83,12 @@ def card(
         channels={1: "grey", 3: "RGB"}[description.channels],
         test=test,
         selection=f"Validation images: {validation_words(split.validation)}.",
-        groups=group_accuracy(
-            test["per_class"],
-            test["per_class_n"],
-            columns["train"],
-            many_above=groups.many_above,
-            few_below=groups.few_below,
-        ),
+        groups=shares,
         many=groups.many_above,
         few=groups.few_below,
         calibration=calibration,
         before=_calibrated(logits, labels, 1.0),
-        after=_calibrated(logits, labels, description.temperature),
+        after=after,
         classes=[{**row, "accuracy": accuracy} for row, accuracy in per_class],
         few_images=fewest if fewest < FEW_IMAGES else 0,
         data_files=[

@@ -1,6 +1,6 @@
 """A model to take home: one finished run of stage two as safetensors, ONNX and a model card.
 
-longtail export RUN [--to FOLDER] [--params FILE]
+longtail export RUN [--to FOLDER] [--params FILE] [--license ID]
 
 Any classifier of stage two can be exported: classifier.safetensors describes all of them. `batchnorm: train`
 of the features moved the network's statistics and left no copy; the pass is repeated, and what comes
@@ -10,6 +10,8 @@ out has to be what the run predicted.
 import errno
 import json
 import os
+import re
+import shlex
 import shutil
 import sys
 import warnings
@@ -43,7 +45,7 @@ from longtail.runs.record import git_commit
 from longtail.settings.classifier import FeaturesSettings
 from longtail.settings.methods import method_module
 from longtail.settings.params import Params
-from longtail.settings.published import Groups
+from longtail.settings.published import LICENCE, Groups
 
 EXPORTED = Path("exported")
 USUAL = Groups()  # the field's borders, where no settings file gives others
@@ -73,19 +75,24 @@ class AssembledModel:
     checks: dict[str, Any]
 
 
-def export(given: str, to: str | None = None, settings: str | None = None) -> Path:
+def export(
+    given: str, to: str | None = None, settings: str | None = None, licence: str | None = None
+) -> Path:
     """Export a finished run; the folder.
 
     Args:
         given: name of a run of stage two, or a beginning that only one has.
         to: the folder to write; exported/RUN by default. An exported model there is replaced.
         settings: the settings file whose `groups` the card has; None: the field's borders.
+        licence: of the model, as model hubs name it; None: the card names none.
 
     Raises:
         UserError: if there is no such run, it is damaged, the folder is something else, a check fails, or
             the settings are of another dataset.
     """
     onnx_session.require("onnx", "onnxscript", "onnxruntime")
+    if licence is not None and not re.match(LICENCE, licence):
+        raise UserError(f"--license {licence}: is no name of a licence that hubs know, e.g. cc-by-4.0, mit")
     run = named(given)
     groups = _groups(run, settings)
     target = Path(to) if to else EXPORTED / run.name
@@ -93,12 +100,13 @@ def export(given: str, to: str | None = None, settings: str | None = None) -> Pa
     set_up(torch.device("cpu"))
     with store.locked("export", sha256(str(target.resolve()).encode()).hexdigest()[:16]):
         try:
-            _write(run, target, groups)
+            _write(run, target, groups, licence)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UserError(f"{error.filename or target}: {error.strerror or error}; see --to") from None
     print(f"{run.name}: exported to {target}", file=sys.stderr)
+    print(f"to share it: hf upload USER/{run.name} {shlex.quote(str(target))}", file=sys.stderr)
     return target
 
 
@@ -119,7 +127,7 @@ def _refuse_another(target: Path) -> None:
         raise UserError(f"{target}: is there and no exported model; name another folder with --to")
 
 
-def _write(run: Finished, target: Path, groups: Groups) -> None:
+def _write(run: Finished, target: Path, groups: Groups, licence: str | None) -> None:
     """Write the folder under a temporary name and rename it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (target.with_name(f".{target.name}.{word}") for word in ("partial", "old"))
@@ -128,7 +136,7 @@ def _write(run: Finished, target: Path, groups: Groups) -> None:
     model, test = assemble(run)
     partial.mkdir()
     try:
-        _fill(partial, model, test, groups)
+        _fill(partial, model, test, groups, licence)
         if target.exists():
             target.rename(old)
         partial.rename(target)
@@ -137,7 +145,7 @@ def _write(run: Finished, target: Path, groups: Groups) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def write_model(run: Finished, folder: Path, groups: Groups = USUAL) -> None:
+def write_model(run: Finished, folder: Path, groups: Groups = USUAL, licence: str | None = None) -> None:
     """Write the four files of an exported model into a folder that is there.
 
     Raises:
@@ -146,7 +154,7 @@ def write_model(run: Finished, folder: Path, groups: Groups = USUAL) -> None:
     onnx_session.require("onnx", "onnxscript", "onnxruntime")
     set_up(torch.device("cpu"))
     model, test = assemble(run)
-    _fill(folder, model, test, groups)
+    _fill(folder, model, test, groups, licence)
 
 
 def assemble(run: Finished) -> tuple[AssembledModel, Part]:
@@ -263,7 +271,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime")}
 
 
-def _fill(folder: Path, model: AssembledModel, test: Part, groups: Groups) -> None:
+def _fill(folder: Path, model: AssembledModel, test: Part, groups: Groups, licence: str | None) -> None:
     """Write all four files; the description last but for the card, which tells of it."""
     weights = save(model.tensors, metadata={"format": "pt"})  # one key: their order is not fixed
     (folder / WEIGHTS).write_bytes(weights)
@@ -281,8 +289,8 @@ def _fill(folder: Path, model: AssembledModel, test: Part, groups: Groups) -> No
     origin = {**model.description.origin, "checks": checks}
     description = model.description.model_copy(update={"sha256": digests, "origin": origin})
     store.write_json(folder / DESCRIPTION, description.resolved())
-    metrics = model.run.metrics()
-    page = card(description, model.run.records, metrics, model.run.counts(), model.predictions, groups)
+    told = model.run.records, model.run.metrics(), model.run.counts(), model.predictions
+    page = card(description, *told, groups, licence)
     store.write_text(folder / CARD, page)
     for name in (WEIGHTS, ONNX, DESCRIPTION, CARD):
         os.chmod(folder / name, 0o644)

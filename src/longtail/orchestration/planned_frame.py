@@ -1,4 +1,4 @@
-"""How the frame of all results, runs.csv, is planned."""
+"""How the frame of all results, runs.csv, is planned, with the curves and numbers beside it."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -51,5 +51,6 @@ def plan_frame(planner: "Planner", parts: Iterable[tuple[Params, list[PlannedCel
             "groups": params.groups,
             "validation": params.validation,
         },
-        suffixes=("csv",),
+        suffixes=(),
+        names=("runs.csv", "curves.csv", "metrics.json"),
     )

@@ -15,7 +15,14 @@ from longtail.runs.lookup import complete
 from longtail.settings.published import Groups
 
 
-def compute(name: str, methods: Sequence[str], cells: Sequence[Cell], folder: Path, groups: Groups) -> None:
+def compute(
+    name: str,
+    methods: Sequence[str],
+    cells: Sequence[Cell],
+    folder: Path,
+    groups: Groups,
+    licence: str | None = None,
+) -> None:
     """Export the first run of the method with the best validation score.
 
     Args:
@@ -24,6 +31,7 @@ def compute(name: str, methods: Sequence[str], cells: Sequence[Cell], folder: Pa
         cells: theirs, with finished runs.
         folder: where the four files of an exported model go, and choice.csv.
         groups: where many ends and few begins, for the model card.
+        licence: of the model, for the same.
 
     Raises:
         UserError: if there is more than one method, and no validation score to choose by.
@@ -42,4 +50,4 @@ def compute(name: str, methods: Sequence[str], cells: Sequence[Cell], folder: Pa
         said = f"{chosen}, the best of {len(found)} by validation images ({score:.1%}, mean of classes)"
         print(f"models/{name}: {said}", file=sys.stderr, flush=True)
     cell = next(cell for cell in shown if cell.method == chosen)
-    write_model(complete(cell.runs["stage_two"]), folder, groups)
+    write_model(complete(cell.runs["stage_two"]), folder, groups, licence)

@@ -5,7 +5,8 @@
 A row a run of stage two and a split, runs in the order of the tables and then the sweeps; the columns of
 `longtail.publish.results`, then every setting of recipes and classifiers that is not the same in all rows,
 named as in a settings file and in the grid of a sweep (stage_one.loss.gamma.b). Empty: there is no such
-setting. The same runs give the same bytes.
+setting. The same runs give the same bytes. Beside it stand curves.csv and metrics.json
+(`longtail.publish.curves`).
 """
 
 import json
@@ -14,12 +15,13 @@ from typing import Any
 
 import pandas as pd
 
+from longtail.publish.curves import curves, metrics
 from longtail.publish.job import PublishedJob
 from longtail.publish.results import results
 
 
 def compute(job: PublishedJob, recipes: Mapping[str, Any], classifiers: Mapping[str, Any]) -> None:
-    """Write runs.csv.
+    """Write runs.csv, and beside it curves.csv and metrics.json.
 
     Args:
         job: all runs, each once.
@@ -27,6 +29,9 @@ def compute(job: PublishedJob, recipes: Mapping[str, Any], classifiers: Mapping[
         classifiers: the same of the classifiers.
     """
     found = results(job)
+    numbers = json.dumps(metrics(found), indent=1) + "\n"
+    (job.folder / "metrics.json").write_text(numbers, encoding="utf-8", newline="\n")
+    curves(job).to_csv(job.folder / "curves.csv", index=False, lineterminator="\n")
     settings = pd.concat(
         [
             _settings(found["recipe"], {name: recipe_settings(block) for name, block in recipes.items()}),

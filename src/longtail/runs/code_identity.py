@@ -37,6 +37,7 @@ COUNTS = {
     "stage_two": True,
     "export": True,
     "publish": True,
+    "tracking": False,
     "orchestration": False,
     "own_pictures": False,
     "cli": False,

@@ -1,12 +1,14 @@
 """What every block of settings is made of: typed, complete, immutable, and hashed without neutral values."""
 
 import json
-from functools import cache
+from functools import cache, partial
 from json.encoder import encode_basestring_ascii as quoted
-from typing import Any, final
+from typing import Any, cast, final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
+from longtail.errors import shown
 from longtail.runs.identity import canonical, composed
 
 
@@ -21,6 +23,25 @@ class Neutral:
         self.value = value
 
 
+def _with_strict_choices(schema: Any) -> Any:
+    """A schema of pydantic in which no choice takes true or 1.0 for 1, which to Python are one."""
+    if isinstance(schema, list):
+        return [_with_strict_choices(item) for item in schema]
+    if not isinstance(schema, dict) or schema.get("type") == "function-before":
+        return schema
+    if schema.get("type") == "literal" and not all(isinstance(one, str) for one in schema["expected"]):
+        return core_schema.no_info_before_validator_function(
+            partial(_of_a_type, choices=tuple(schema["expected"])), cast(CoreSchema, schema)
+        )
+    return {key: _with_strict_choices(item) for key, item in schema.items()}
+
+
+def _of_a_type(value: Any, choices: tuple[Any, ...]) -> Any:
+    if type(value) not in map(type, choices):
+        raise ValueError(f"{shown(value)}: should be {' or '.join(map(repr, choices))}")
+    return value
+
+
 class Settings(BaseModel):
     """A block of settings: typed, complete (every default filled in), immutable; unknown keys are errors.
 
@@ -28,6 +49,11 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As pydantic has it, but a choice of numbers (`Literal[1, 3]`) is strict too."""
+        return cast(CoreSchema, _with_strict_choices(handler(source)))
 
     @final
     def resolved(self, hashed: bool = False) -> dict[str, Any]:

@@ -38,6 +38,9 @@ class HeldOut(Settings):
     seed: int = Field(0, ge=0, lt=2**32)
     # whether a class that has no more pictures than would be held out is trained on all the same, untested
     untested: Annotated[bool, Neutral(False)] = False
+    # pictures that never part between training, validation and test: near_duplicates, folder (those of a
+    # sub-folder), or a column of the table of data.kind: csv; null: every picture for itself
+    groups: Annotated[str | None, Field(min_length=1, max_length=200), Neutral(None)] = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "HeldOut":
@@ -64,6 +67,9 @@ class FileData(Settings):
     smallest: int = Field(
         1, ge=1, le=1_000_000
     )  # a picture with a shorter side below this counts as broken; in pixels
+    # bits of 192 in which the perceptual hashes of near-duplicates differ at most (data/perceptual_hash.py);
+    # null: they are not looked for
+    near_duplicates: Annotated[int | None, Field(ge=0, le=64), Neutral(24)] = 24
 
 
 class FolderData(FileData):

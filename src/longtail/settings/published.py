@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from longtail.groups import FEW_BELOW, MANY_ABOVE
-from longtail.settings.base import Settings
+from longtail.settings.base import Neutral, Settings
 from longtail.settings.names import Line
+
+LICENCE = r"^[a-z0-9][a-z0-9.+_-]{0,79}$"  # as model hubs name them
 
 
 class MethodRow(Settings):
@@ -102,12 +104,20 @@ class Model(Settings):
 
     table: str | None = None
     method: str | None = None
+    # under which it is given away, as model hubs name licences, e.g. cc-by-4.0; null: the card names none
+    license: Annotated[Annotated[str, Field(pattern=LICENCE)] | None, Neutral(None)] = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "Model":
         if (self.table is None) == (self.method is None):
             raise ValueError("needs table (its best method by validation images) or method, one of them")
         return self
+
+
+class LabelIssuesBlock(Settings):
+    """Likely wrong labels, by the features of a method; best those of a pretrained trunk left as it was."""
+
+    method: str
 
 
 class Sweep(Settings):

@@ -26,7 +26,7 @@ key of the settings. What is no key:
 - Terms (11) are averaged over the whole batch, a tail sample's distillation being 0.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from longtail.random import generator
+from longtail.settings.base import Neutral
 from longtail.settings.base import Settings as BaseSettings
 from longtail.settings.schedules import Gamma, LearningRate, Power
 from longtail.stage_two.classifier import (
@@ -75,6 +76,13 @@ class Tukey(BaseSettings):
     power: float = Field(1.0, ge=0, alias="lambda")  # [ours] the paper's value is lost; Free Lunch 0.5
     apply: Literal["all", "tail"] = "all"  # [ours] all features; the paper: tail classes' training features
     statistics: Literal["after", "before"] = "after"  # [ours] means and covariances; TailCalib: before
+    # [ours] true: what is drawn in x~ is clamped at 0 and mapped back to x, and the classifier sees no x~
+    map_back: Annotated[bool, Neutral(False)] = False
+
+    @property
+    def of_classifier(self) -> float:
+        """The power of the features that the classifier gets at test time."""
+        return 1.0 if self.map_back or self.apply == "tail" else self.power
 
 
 class Distillation(BaseSettings):
@@ -97,6 +105,9 @@ class Settings(BaseSettings):
     """All of the generator, the classifier and its optimiser."""
 
     generation_epochs: int = Field(40, ge=1, le=1_000_000)  # [paper]
+    # features of every class in an epoch, real and generated [ours]; null: as many as the largest class has
+    # images [paper]. Classes with more images take so many of them, others in every epoch
+    features_per_class: Annotated[int | None, Neutral(None), Field(ge=1, le=1_000_000_000)] = None
     k: int = Field(2, ge=1, le=10_000)  # [paper] 2 or 3
     alpha: float = Field(0.0, ge=0)  # [paper] 0 or 0.1
     # [ours] alpha I; Free Lunch's and TailCalib's code adds alpha to every entry of the covariance
@@ -123,12 +134,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _stage_one_saw_untransformed_features(self) -> "Settings":
-        if self.tukey.power != 1:
+        if self.tukey.power != 1 and not self.tukey.map_back:
             needs = f"needs tukey.lambda 1, not {self.tukey.power:g}: stage one saw untransformed features"
             if self.init == "stage_one":
-                raise ValueError(f"init stage_one {needs}; or set init: random")
+                raise ValueError(f"init stage_one {needs}; or set init: random, or tukey.map_back: true")
             if self.kd.on == "all":
-                raise ValueError(f"kd.on all {needs}; or set kd.on: real or none")
+                raise ValueError(f"kd.on all {needs}; or set kd.on: real or none, or tukey.map_back: true")
         return self
 
 
@@ -142,24 +153,15 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
     """
     views, images, _ = data.views.shape
     where, classes = data.views.device, len(data.class_counts)
-    tail = tail_classes(data.class_counts, settings.tail_max)
-    features = _transformed(data, tail, settings.tukey)
-    gaussians = ClassGaussians(
-        (data.views if settings.tukey.statistics == "before" else features).flatten(0, 1),
-        data.labels.repeat(views),
-        classes,
-    )
-    generate = FeatureGenerator(features, data.labels, data.class_counts, tail, gaussians, settings)
-    labels, rows = generate.labels, len(generate.labels)
+    generate = feature_generator(data, settings)
+    tail, labels, rows = generate.tail, generate.labels, len(generate.rows(generator(0)))
     first = initial_classifier(settings.init, data, seed)
     training = LinearTraining(first.weight, first.bias, settings, settings.generation_epochs, rows)
 
     confidence = torch.full((classes,), settings.confidence.initial, device=where)
     selection = selection_classes(data.validation_labels, classes)
     baseline = class_accuracy(_stage_one(data, data.validation), data.validation_labels, classes)
-    validation = first.inputs(
-        data.validation if settings.tukey.apply == "tail" else tukey(data.validation, settings.tukey.power)
-    )
+    validation = first.inputs(tukey(data.validation, settings.tukey.of_classifier))
     confidences, history = [confidence], []
     taught = ~tail[labels]
     if settings.kd.on != "all":
@@ -167,7 +169,8 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
     for epoch in range(settings.generation_epochs):
         view = epoch % views
         gamma = settings.kd.gamma(torch.tensor(epoch / settings.generation_epochs, device=where))
-        order = torch.randperm(rows, generator=generator(seed, "stage_two", "order", epoch)).to(where)
+        order = torch.randperm(rows, generator=generator(seed, "stage_two", "order", epoch))
+        order = generate.rows(generator(seed, "stage_two", "images", epoch))[order].to(where)
         random = generator(seed, "stage_two", "generate", epoch)
 
         def objective(
@@ -193,7 +196,7 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
             {
                 "epoch": epoch + 1,
                 "loss": mean,
-                "generated": rows - images,
+                "generated": len(labels) - images,
                 "gamma": float(gamma),
                 "validation": float(accuracy[selection].mean()),
                 "confidence": float(confidence[tail].mean()),
@@ -204,7 +207,7 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
     return Fitted(
         weight=weight,
         bias=bias,
-        tukey=1.0 if settings.tukey.apply == "tail" else settings.tukey.power,
+        tukey=settings.tukey.of_classifier,
         normalise=first.normalise,
         history=history,
         tensors={"confidences": torch.stack(confidences).where(tail, torch.nan), "tail": tail},
@@ -254,6 +257,23 @@ def updated_confidence(
     """
     move = (accuracy - baseline).sign().nan_to_num(0)
     return (confidence + settings.step * move).clamp(settings.minimum, settings.maximum)
+
+
+def feature_generator(data: FeatureData, settings: Settings) -> FeatureGenerator:
+    """The generator of these features, with its classes' statistics.
+
+    Raises:
+        ValueError: if a class has no training image, or a feature is negative and lambda is not 1.
+    """
+    tail = tail_classes(data.class_counts, settings.tail_max)
+    features = _transformed(data, tail, settings.tukey)
+    gaussians = ClassGaussians(
+        (data.views if settings.tukey.statistics == "before" else features).flatten(0, 1),
+        data.labels.repeat(len(features)),
+        len(data.class_counts),
+    )
+    original = data.views if settings.tukey.map_back and settings.tukey.power != 1 else None
+    return FeatureGenerator(features, data.labels, data.class_counts, tail, gaussians, settings, original)
 
 
 def _transformed(data: FeatureData, tail: Tensor, settings: Tukey) -> Tensor:

@@ -105,9 +105,25 @@ def tukey(features: Tensor, power: float) -> Tensor:
     """
     if power == 1:
         return features
-    if features.numel() and bool((features < 0).any()):
-        raise ValueError("Tukey's ladder needs features >= 0, such as those behind a ReLU; set lambda to 1")
+    if negative := int((features < 0).sum()):
+        raise ValueError(
+            f"Tukey's ladder needs features >= 0, such as those behind a ReLU, and {negative:,} of "
+            f"{features.numel():,} numbers are negative: set tukey.lambda to 1 instead of {power:g}"
+        )
     return (features + TUKEY_OFFSET).log() if power == 0 else features**power
+
+
+def tukey_inverse(transformed: Tensor, power: float) -> Tensor:
+    """Features >= 0 whose `tukey` is `transformed`, any shape; what no such feature has becomes 0.
+
+    x = max(x~, 0)^(1 / lambda), or max(e^x~ - 1e-6, 0) for lambda = 0. For lambda = 1 nothing changes,
+    negative numbers included.
+    """
+    if power == 1:
+        return transformed
+    if power == 0:
+        return (transformed.exp() - TUKEY_OFFSET).clamp_min(0)
+    return transformed.clamp_min(0) ** (1 / power)
 
 
 def class_accuracy(logits: Tensor, labels: Tensor, classes: int) -> Tensor:

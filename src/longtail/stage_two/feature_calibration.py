@@ -55,7 +55,14 @@ def draw(
     return drawn
 
 
-def sources(labels: Tensor, class_counts: Tensor, random: torch.Generator) -> Tensor:
+def missing(class_counts: Tensor, features: int | None = None) -> Tensor:
+    """How many features each class draws to come to `features`, or to the largest class's; int64 (C,)."""
+    return ((class_counts.max() if features is None else features) - class_counts).clamp_min(0)
+
+
+def sources(
+    labels: Tensor, class_counts: Tensor, random: torch.Generator, features: int | None = None
+) -> Tensor:
     """Images to draw from, so that every class comes to as many features as the largest has; int64 (G,).
 
     A class's images come in turn, in a random order: each equally often, give or take one.
@@ -64,6 +71,8 @@ def sources(labels: Tensor, class_counts: Tensor, random: torch.Generator) -> Te
         labels: int64 (N,), on the CPU.
         class_counts: images of each class, int64 (C,), on the CPU.
         random: a CPU generator.
+        features: how many a class comes to; None is as many as the largest class has. Classes that have
+            more images draw nothing.
 
     Raises:
         ValueError: if a class has no image.
@@ -72,7 +81,7 @@ def sources(labels: Tensor, class_counts: Tensor, random: torch.Generator) -> Te
         raise ValueError(f"classes {empty} have no training image: remove them or merge them")
     shuffled = torch.randperm(len(labels), generator=random)
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    gaps = class_counts.max() - class_counts
+    gaps = missing(class_counts, features)
     drawn = torch.repeat_interleave(torch.arange(len(gaps)), gaps)
     turn = torch.arange(len(drawn)) - (gaps.cumsum(0) - gaps)[drawn]
     first = class_counts.cumsum(0) - class_counts

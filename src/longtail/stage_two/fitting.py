@@ -42,13 +42,13 @@ def compute(job: Job) -> None:
                 bars.append(stack.enter_context(job.progress(total, "epoch")))
             bars[0].to(done, note)
 
+        parts = {name: load_file(features / f"{name}.safetensors") for name in ("test", "validation")}
         try:
             fitted = fit(data.to(where), settings.method.options, settings.seed, report)
+            logits = {name: fitted.logits(part["features"].to(where)).cpu() for name, part in parts.items()}
         except ValueError as error:
             raise UserError(f"{job.run}: {error}") from None
 
-    parts = {name: load_file(features / f"{name}.safetensors") for name in ("test", "validation")}
-    logits = {name: fitted.logits(part["features"].to(where)).cpu() for name, part in parts.items()}
     test, validation = parts["test"], parts["validation"]
     save_file(
         {name: tensor.cpu().contiguous() for name, tensor in fitted.state().items()},

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longtail.random import Normals
-from longtail.stage_two.feature_calibration import sources
+from longtail.stage_two.classifier import tukey_inverse
+from longtail.stage_two.feature_calibration import missing, sources
 from longtail.stage_two.gaussian import CHUNK, ClassGaussians
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def support(
 
 
 class FeatureGenerator:
-    """The features of an epoch, real and generated: every class has as many as the largest has images.
+    """The features of an epoch, real and generated: every class has equally many (`features_per_class`).
 
     Its rows have numbers: the images first, then the generated features, class after class.
 
@@ -74,8 +75,10 @@ class FeatureGenerator:
         tail: bool (C,).
         gaussians: of the classes.
         settings: of the method.
+        original: x of all views, (V, N, d), if drawn features are to be mapped back to it.
 
     Attributes:
+        tail: as above.
         labels: classes of all rows, int64 (N + G,), the same in every epoch.
     """
 
@@ -87,9 +90,11 @@ class FeatureGenerator:
         tail: Tensor,
         gaussians: ClassGaussians,
         settings: "Settings",
+        original: Tensor | None = None,
     ) -> None:
         self.features, self.tail, self.gaussians, self.settings = features, tail, gaussians, settings
-        gaps = class_counts.max() - class_counts
+        self._original = original
+        gaps = missing(class_counts, settings.features_per_class)
         drawn = torch.repeat_interleave(torch.arange(len(gaps), device=gaps.device), gaps)
         self.labels = torch.cat([labels, drawn])
         self._for_sources = labels.cpu(), class_counts.cpu()
@@ -102,6 +107,21 @@ class FeatureGenerator:
             for some in torch.split(of_tail, step):
                 found = support(own[some], labels[some], gaussians.means, class_counts, settings)
                 self._neighbours[view, some], self._weights[view, some] = found.classes, found.weights
+
+    def rows(self, random: torch.Generator) -> Tensor:
+        """Row numbers of an epoch, int64 (R,) on the CPU: as many in every epoch.
+
+        All rows, unless a class has more images than `features_per_class`: of these so many are chosen at
+        random, without repetition.
+        """
+        labels, class_counts = self._for_sources
+        rows, most = torch.arange(len(self.labels)), self.settings.features_per_class
+        if most is None or most >= int(class_counts.max()):
+            return rows
+        shuffled = torch.randperm(len(labels), generator=random)
+        by_class = shuffled[labels[shuffled].argsort(stable=True)]
+        first = (class_counts.cumsum(0) - class_counts)[labels[by_class]]
+        return torch.cat([by_class[rows[: len(labels)] - first < most], rows[len(labels) :]])
 
     def __call__(
         self, chunks: Sequence[Tensor], view: int, confidence: Tensor, random: torch.Generator
@@ -117,7 +137,9 @@ class FeatureGenerator:
             random: a CPU generator; chunk by chunk, the draws go on with it.
         """
         images = torch.arange(self.features.shape[1])
-        source = torch.cat([images, sources(*self._for_sources, random)]).to(self.labels.device)
+        source = torch.cat(
+            [images, sources(*self._for_sources, random, self.settings.features_per_class)]
+        ).to(self.labels.device)
         made = self.features.new_empty(max(map(len, chunks)), self.features.shape[2])
         for rows in chunks:
             part = made[: len(rows)]
@@ -162,3 +184,9 @@ class FeatureGenerator:
             for row in torch.split(on, step):
                 noise = normals(len(row), width).expand(-1, made.shape[1])
                 made.index_add_(0, row, noise, alpha=settings.alpha**0.5)
+        if self._original is not None:
+            transformed = generated if settings.tukey.apply == "all" else generated & self.tail[labels]
+            for row in torch.split(transformed.nonzero().flatten(), step):
+                made[row] = tukey_inverse(made[row], settings.tukey.power)
+            for row in torch.split((~generated).nonzero().flatten(), step):
+                made[row] = self._original[view][source[row]]

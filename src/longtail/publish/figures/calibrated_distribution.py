@@ -18,10 +18,10 @@ from longtail.publish.job import Cell, PublishedJob
 from longtail.random import generator
 from longtail.settings.base import Settings as BaseSettings
 from longtail.stage_two.afg import Settings as Generation
+from longtail.stage_two.afg import feature_generator
 from longtail.stage_two.classifier import FeatureData, tukey
+from longtail.stage_two.feature_calibration import missing
 from longtail.stage_two.fitting import read_features
-from longtail.stage_two.gaussian import ClassGaussians
-from longtail.stage_two.generator import FeatureGenerator, tail_classes
 
 DEVIATIONS = 2.0  # of the ellipses
 
@@ -42,16 +42,16 @@ def draw(job: PublishedJob) -> Figure:
     cell, generation = _first_with_afg(job, cells)
     data = read_features(cell.runs["features"], cell.runs["split"])
     known = load_file(cell.runs["stage_two"] / "classifier.safetensors")
-    confidence, tail = known["confidences"][-1], known["tail"].astype(bool)
+    drawn_from = missing(data.class_counts, generation.features_per_class).numpy() > 0
+    confidence, tail = known["confidences"][-1], known["tail"].astype(bool) & drawn_from
     label = _label(job, data, tail)
-    shape = generation.tukey.power
+    power = 1.0 if generation.tukey.map_back else generation.tukey.power
     own = data.labels == label
-    views = tukey(data.views[:, own], shape).flatten(0, 1).numpy()
-    clean = tukey(data.clean[own], shape).numpy()
+    views = tukey(data.views[:, own], power).flatten(0, 1).numpy()
+    clean = tukey(data.clean[own], power).numpy()
     test = load_file(cell.runs["features"] / "test.safetensors")
-    untransformed = generation.tukey.apply == "tail"
     images = torch.from_numpy(test["features"][test["labels"] == label])
-    seen = tukey(images, 1.0 if untransformed else shape).numpy()
+    seen = tukey(images, generation.tukey.of_classifier).numpy()
     every = _draws(data, generation, torch.from_numpy(confidence).nan_to_num(0), label)
     drawn = every[:: len(data.views)]  # as many as an epoch has
     x, y = job.settings.dimensions or sorted(np.argsort(-every.var(0), kind="stable")[:2].tolist())
@@ -104,20 +104,13 @@ def _first_with_afg(job: PublishedJob, cells: list[Cell]) -> tuple[Cell, Generat
 
 def _draws(data: FeatureData, settings: Generation, confidence: torch.Tensor, label: int) -> np.ndarray:
     """What AFG draws for a class in as many epochs as there are views, under confidences (C,); (draws, d)."""
-    counts = data.class_counts
-    tail = tail_classes(counts, settings.tail_max)
-    features = tukey(data.views, settings.tukey.power)
-    if settings.tukey.apply == "tail":
-        features = torch.where(tail[data.labels].unsqueeze(1), features, data.views)
-    fitted = data.views if settings.tukey.statistics == "before" else features
-    gaussians = ClassGaussians(fitted.flatten(0, 1), data.labels.repeat(len(fitted)), len(counts))
-    generate = FeatureGenerator(features, data.labels, counts, tail, gaussians, settings)
+    generate = feature_generator(data, settings)
     own = (generate.labels == label).nonzero().flatten()
     own = own[own >= len(data.labels)]  # the generated ones
     random = generator("figure", "calibrated_distribution")
     drawn = [
         made.numpy().copy()
-        for view in range(len(features))
+        for view in range(len(data.views))
         for _, made in generate([own], view, confidence, random)
     ]
     return np.concatenate(drawn)
@@ -126,7 +119,10 @@ def _draws(data: FeatureData, settings: Generation, confidence: torch.Tensor, la
 def _label(job: PublishedJob, data: FeatureData, tail: np.ndarray) -> int:
     counts = data.class_counts.numpy()
     if not tail.any():
-        raise UserError(f"figures.{job.name}: there is no tail class; afg's tail_max is below every class")
+        raise UserError(
+            f"figures.{job.name}: there is no tail class that afg draws for; its tail_max or "
+            "features_per_class is below every class"
+        )
     label = job.settings.label
     if label is None:
         return int(np.where(tail, counts, counts.max() + 1).argmin())
