@@ -141,7 +141,7 @@ def test_the_projects_own_settings_are_valid(root):
         (
             "stage_one/ce/then",
             [THEN | {"freeze": "head"}],
-            "stage_one.ce.then[0].freeze: 'head': should be 'none', 'trunk', 'all_but_last_block' or",
+            "stage_one.ce.then[0].freeze: 'head': should be 'none', 'trunk', 'all_but_last_block', ",
         ),
         (
             "stage_one/ce/then",

@@ -59,9 +59,13 @@ def pixels(file: str | Path, channels: int, size: tuple[int, int]) -> NDArray[np
 
 
 def square(
-    file: str | Path, channels: int, side: int, region: Callable[[int, int], Box]
+    file: str | Path,
+    channels: int,
+    side: int,
+    region: Callable[[int, int], Box],
+    interpolation: str = "bilinear",
 ) -> NDArray[np.uint8]:
-    """A part of a picture, resized to uint8 (side, side, channels), bilinear with antialiasing.
+    """A part of a picture, resized to uint8 (side, side, channels), with antialiasing.
 
     A JPEG is decoded at a half, a quarter or an eighth where that leaves the part as large as asked for.
 
@@ -70,6 +74,7 @@ def square(
         channels: 1 (grey) or 3 (RGB).
         side: in pixels.
         region: which part, of a picture of a width and height.
+        interpolation: bilinear or bicubic.
 
     Raises:
         NotAPicture: if it cannot be read.
@@ -83,7 +88,7 @@ def square(
         found = plain(ImageOps.exif_transpose(picture), channels)
         x, y = found.width / width, found.height / height
         box = (left * x, top * y, (left + across) * x, (top + down) * y)
-        found = found.resize((side, side), Image.Resampling.BILINEAR, box=box)
+        found = found.resize((side, side), Image.Resampling[interpolation.upper()], box=box)
         return np.asarray(found, dtype=np.uint8).reshape(side, side, channels)
 
 

@@ -30,7 +30,8 @@ class Finished:
 
     Attributes:
         name: of the run of stage two, or of features.
-        folders: verified folders by step: stage_two, features, stage_one, split, acquire.
+        folders: verified folders by step: stage_two, features, stage_one, split, acquire; and `head`, another
+            run of stage two, where the trunk is as it was published.
         records: run.json of each.
     """
 
@@ -255,6 +256,9 @@ def complete(folder: Path) -> Finished:
         identity = _input(step, folders[built_on], records[built_on])
         folders[step] = _identified(step, identity, records)
         records[step] = store.verify(folders[step], identity)
+    if isinstance(head := records["stage_two"]["inputs"].get("stage_two"), str):
+        folders["head"] = _identified("stage_two", head, records)
+        records["head"] = store.verify(folders["head"], head)
     if records["stage_two"]["inputs"].get("split") != records["split"]["identity"]:
         raise UserError(f"{folder / 'run.json'}: its features are of another split")
     return Finished(folder.name, folders, records)

@@ -14,10 +14,15 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Pictures(Settings):
-    """What the network sees of a picture, which has a size of its own."""
+    """What the network sees of a picture, which has a size of its own.
+
+    Keys that a settings file leaves out are those of the weights with which a recipe begins, where these are
+    known (`longtail.settings.known_weights`), else as here.
+    """
 
     size: int = Field(224, ge=8, le=4096)  # side of the square in pixels
     center: float = Field(0.875, gt=0, le=1)  # share of the shorter side that is seen in evaluation
+    interpolation: Annotated[Literal["bilinear", "bicubic"], Neutral("bilinear")] = "bilinear"
     channels: Literal[1, 3] = 3
     mean: list[float] = Field(IMAGENET_MEAN, max_length=3)  # per channel, of pixels / 255
     std: list[Annotated[float, Field(gt=0)]] = Field(IMAGENET_STD)

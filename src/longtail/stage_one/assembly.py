@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from longtail.data.augmentation import augment
 from longtail.data.labelled_images import Part
 from longtail.errors import UserError
+from longtail.settings.frozen_features import PublishedTrunk
 from longtail.settings.methods import method_module
 from longtail.settings.phase import PhaseSettings
 from longtail.settings.phases import phases
@@ -31,7 +32,7 @@ def make_loss(phase: PhaseSettings, class_counts: Tensor) -> nn.Module:
     return loss
 
 
-def make_network(recipe: Recipe, channels: int, classes: int, *key: str | int) -> nn.Module:
+def make_network(recipe: Recipe | PublishedTrunk, channels: int, classes: int, *key: str | int) -> nn.Module:
     """A fresh network, its weights from the generator of a key."""
 
     def make() -> nn.Module:
@@ -56,6 +57,7 @@ def make_step(context: StepContext) -> Step:
 
 def make_phase(
     settings: StageOneSettings,
+    recipe: Recipe,
     training: Part,
     class_counts: Tensor,
     observers: Sequence[Observer],
@@ -65,7 +67,6 @@ def make_phase(
     step: Step,
 ) -> Phase:
     """The last phase of a recipe, on the device."""
-    recipe = settings.recipe
     phase = phases(recipe)[-1]
     images = training.images.to(where)
     new = phase_classes.new.to(where)
