@@ -20,7 +20,7 @@ from longtail.errors import UserError
 from longtail.groups import group
 from longtail.orchestration.planner import plan
 from longtail.own_pictures import figure as check_figure
-from longtail.own_pictures import place
+from longtail.own_pictures import place, weights
 from longtail.own_pictures import time_estimate as cost
 from longtail.own_pictures.choices import LEAST, MOST, choose_batch_size, choose_groups, choose_schedule
 from longtail.own_pictures.layout import layout
@@ -40,6 +40,8 @@ def in_a_folder(tmp_path, monkeypatch):
         (tmp_path / "here" / name).touch()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(cost, "measured", lambda files, size: CPU)
+    monkeypatch.setattr(cost, "forward_seconds", lambda network, size: 0.015)
+    monkeypatch.setattr(weights, "_is_cached", lambda name: False)
     monkeypatch.setattr(check_figure, "write", lambda checked, file: file.touch())
 
 
@@ -359,6 +361,8 @@ def test_names_in_letters_that_the_font_lacks_are_no_noise(tmp_path, capsys, mon
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(cost, "measured", lambda files, size: CPU)
+    monkeypatch.setattr(cost, "forward_seconds", lambda network, size: 0.015)
+    monkeypatch.setattr(weights, "_is_cached", lambda name: False)
     root = class_folders(tmp_path / "pets", {"\u732b": 6, "\u0915\u0941\u0924\u094d\u0924\u093e": 5})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
