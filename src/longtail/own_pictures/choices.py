@@ -187,7 +187,8 @@ PUBLISHING = 60.0  # seconds of a core for table, figures, page, report and the 
 
 def passes(pictures: int, others: int, views: int, machine: Machine) -> float:
     """How many pictures a core, or the GPU, has to see for all features."""
-    return (pictures * (views + 1) + others) / (1 if machine.gpu else machine.cores) * machine.crowded
+    seen = pictures * (views + 1) + others
+    return float(seen) if machine.gpu else seen / machine.cores * machine.crowded
 
 
 def choose_heads(

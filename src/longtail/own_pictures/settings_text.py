@@ -150,7 +150,7 @@ def pretrained(heads: Heads, weights: Weights, machine: Machine, minutes: float)
     adapters = weights.is_transformer
     return {
         "training": "pretrained.yaml",
-        "said": f"{weights.why} (licence: {weights.licence})",
+        "said": f"{weights.what}\n  {weights.why}; licence: {weights.licence}",
         "looked_at": "Linear head",
         "choice": "AFG",
         "images": "" if weights.size else "{size: 224}",
@@ -158,6 +158,7 @@ def pretrained(heads: Heads, weights: Weights, machine: Machine, minutes: float)
         "seeds": list(range(heads.seeds)),
         "seeds_why": "of heads and classifiers, for a mean and a spread; all share the features",
         "network": f"{{{network}}}",
+        "weights_what": weights.what,
         "weights_why": weights.why,
         "licence": weights.licence,
         "views": heads.views,

@@ -40,13 +40,15 @@ class Weights:
 
     Attributes:
         network: the block of settings.
-        why: which weights these are and why they were taken, in words.
+        what: which weights these are, in words.
+        why: they were taken, in words.
         licence: of the weights.
         size: side of the square that the network is shown, in pixels; None: not stated.
         seconds: of a forward pass of one picture on one core, or on the GPU.
     """
 
     network: dict[str, Any]
+    what: str
     why: str
     licence: str
     size: int | None
@@ -96,7 +98,7 @@ def _weights(
     size = known.size if known else None
     licence = known.licence if known else "not stated"
     what = known.source if known else f"{network['architecture']}, pretrained: {network['pretrained']}"
-    return Weights(network, f"{what}; {why}", licence, size, seconds_of(network, size or 224))
+    return Weights(network, what, why, licence, size, seconds_of(network, size or 224))
 
 
 def _known(network: dict[str, Any]) -> KnownWeights | None:
