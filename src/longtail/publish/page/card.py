@@ -31,6 +31,7 @@ def model_card(job: PublishedJob, chosen: ChosenMethod) -> dict[str, Any]:
     found = cell.predictions()
     logits, labels = torch.from_numpy(found["logits"]), torch.from_numpy(found["labels"])
     files = [chosen.folder / name for name in (WEIGHTS, ONNX, CARD)]
+    begun_with = cell.info["stage_one"].get("facts", {}).get("pretrained")
     return {
         "folder": str(chosen.folder),
         "run": description.name,
@@ -45,7 +46,10 @@ def model_card(job: PublishedJob, chosen: ChosenMethod) -> dict[str, Any]:
             _calibrated("after", logits, labels, description.temperature),
         ],
         "how": str(description.origin.get("calibration", {}).get("how", "")),
-        "facts": [*_facts(description), *((file.name, _size(file.stat().st_size)) for file in files)],
+        "facts": [
+            *_facts(description, begun_with),
+            *((file.name, _size(file.stat().st_size)) for file in files),
+        ],
     }
 
 
@@ -62,15 +66,14 @@ def _calibrated(when: str, logits: torch.Tensor, labels: torch.Tensor, temperatu
     }
 
 
-def _facts(description: Description) -> list[tuple[str, str]]:
+def _facts(description: Description, begun_with: str | None) -> list[tuple[str, str]]:
     network = dict(description.network)
     name = str(network.pop("architecture", None) or network.get("name"))
     colours = {1: "grey", 3: "RGB"}[description.channels]
     height, width = description.size
-    weights = network.get("pretrained")
     return [
         ("network", name),
-        ("began with", "random weights" if weights is None else str(weights)),
+        ("began with", begun_with or "random weights"),
         ("images", f"{colours}, {height} × {width} pixels"),  # noqa: RUF001 - a times sign is meant
         ("classes", f"{len(description.classes):,}"),
         ("features", f"{description.dimensions:,} numbers an image"),
