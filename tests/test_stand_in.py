@@ -148,7 +148,8 @@ def soon(monkeypatch):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_as_on_the_cpu(name, inputs, tmp_path, soon):
-    recipe = tiny_runs.small(RECIPES[name])
+    # the second half of rsg is not recorded: how many maps it makes depends on the labels
+    recipe = tiny_runs.small(RECIPES[name], epochs=4 if name == "rsg" else 2)
     expected = tiny_runs.contents(tiny_runs.trained(recipe, inputs, tmp_path / "cpu"))
     with stand_in() as gpu:
         found = tiny_runs.contents(tiny_runs.trained(recipe, inputs, tmp_path / "gpu"))

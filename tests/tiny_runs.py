@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 from longtail.features import extract
 from longtail.runs.job import Job
 from longtail.settings.classifier import FeaturesSettings, StageTwoSettings
+from longtail.settings.finished_runs import FinishedRuns
+from longtail.settings.method_blocks import blocks_in
 from longtail.settings.params import Params
 from longtail.settings.recipe import StageOneSettings
 from longtail.settings.schedules import Length, StepDecay
@@ -76,6 +78,10 @@ def small(recipe: Any, epochs: int = 2) -> Any:
             decay = decay.model_copy(update={"at": at})
         return learning_rate.model_copy(update={"peak": 0.05, "warmup": 1, "decay": decay})
 
+    step = recipe.step
+    if hasattr(step.options, "start"):  # what begins late is to begin
+        step = step.model_copy(update={"options": step.options.model_copy(update={"start": 0.5})})
+
     def bank(phase: Any) -> Any:
         return phase.bank and phase.bank.model_copy(update={"per_class": 3})
 
@@ -96,6 +102,7 @@ def small(recipe: Any, epochs: int = 2) -> Any:
             ),
             "evaluate_every": 1,
             "rich": recipe.rich.model_copy(update={"above": 10}),
+            "step": step,
             "then": then,
         }
     )
@@ -112,12 +119,33 @@ def job(recipe: Any, inputs: dict[str, Path], place: Path, precision: str = "flo
 
 
 def trained(recipe: Any, inputs: dict[str, Path], place: Path, precision: str = "float32") -> Path:
-    """Train all phases of a recipe; the folder of the last."""
+    """Train all phases of a recipe, and first what it is built on; the folder of the last."""
+    inputs = with_finished_runs(recipe, inputs, place)
     for number in range(len(recipe.then) + 1):
         own = job(recipe.until(number), inputs, place, precision)
         training.compute(own)
         inputs = {**inputs, "stage_one": own.folder}
     return own.folder
+
+
+def with_finished_runs(recipe: Any, inputs: dict[str, Path], place: Path) -> dict[str, Path]:
+    """Inputs, and small runs of the recipes and classifiers that a step names and that are not among them."""
+    found = dict(inputs)
+    for key, block in blocks_in(recipe.step, FinishedRuns):
+        if f"{key}.0.stage_one" in inputs:
+            continue
+        other = small(params().stage_one[block.stage_one])
+        folder = trained(other, inputs, place / key)
+        settings = {"recipe": {"network": other.network.resolved()}}
+        written = json.dumps({"identity": "", "outputs": {}, "settings": settings})
+        (folder / "run.json").write_text(written, "utf-8")
+        found[f"{key}.0.stage_one"] = folder
+        if block.stage_two:
+            classifier = params().stage_two[block.stage_two]
+            features = extracted(other, folder, inputs, place / f"{key}-features", classifier.batchnorm)
+            made = place / f"{key}-classifier"
+            found[f"{key}.0.stage_two"] = fitted(classifier.method, features, inputs["split"], made)
+    return found
 
 
 def taught(

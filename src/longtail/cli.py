@@ -18,6 +18,7 @@ WORDS = {
     "tables": "make one of the tables that are planned",
     "figures": "make one of the figures that are planned",
     "models": "make one of the models that are planned",
+    "label_issues": "make label_issues, the likely wrong labels that are planned",
     "frame": "make runs, the frame of all results",
     "page": "make index, the page that a person opens first",
     "report": "make report, the tables and figures on one page",
@@ -117,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--into", metavar="FOLDER", help="where it appears (default: as planned last)")
         sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
     for kind, words in WORDS.items():
-        sub = command(kind, words, _publish)
+        sub = command(kind.replace("_", "-"), words, _publish)
         sub.add_argument("name", metavar="NAME")
         sub.add_argument("--identity", required=True, help="of the plan, as `longtail plan` prints it")
         sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
@@ -194,6 +195,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--params", metavar="FILE", help="settings whose groups metrics have (default: many > 100, few < 20)"
     )
+    sub = command(
+        "suspects", "list pictures whose labels are likely wrong, from a finished run of features", _suspects
+    )
+    sub.add_argument("name", metavar="RUN", help="its name, or a beginning that no other has")
+    sub.add_argument("--to", metavar="FOLDER", help="where to (default: suspects/RUN)")
     sub = command("predict", "print the classes of pictures by an exported model", _predict)
     sub.add_argument("model", metavar="MODEL", help="an exported folder, its model.safetensors or model.onnx")
     sub.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, patterns")
@@ -218,7 +224,7 @@ def _execute(options: argparse.Namespace) -> None:
 def _publish(options: argparse.Namespace) -> None:
     from longtail.publish.make import execute
 
-    execute(options.command, options.name, options.identity)
+    execute(options.command.replace("-", "_"), options.name, options.identity)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -278,6 +284,12 @@ def _log(options: argparse.Namespace) -> None:
     from longtail.tracking.log import log
 
     log(options.names, options.to, options.at, options.table, options.params)
+
+
+def _suspects(options: argparse.Namespace) -> None:
+    from longtail.publish.suspects import by_hand
+
+    by_hand(options.name, options.to)
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -29,6 +29,11 @@ COMPUTING = {
 CPU_INFO = Path("/proc/cpuinfo")
 
 
+def threads() -> int:
+    """Threads that a command was given: OMP_NUM_THREADS, which is a rule's `threads` in Snakemake, else 1."""
+    return int(os.environ.get("OMP_NUM_THREADS") or COMPUTING["OMP_NUM_THREADS"])
+
+
 def cores() -> int:
     """Cores that this process may use."""
     try:
@@ -92,7 +97,7 @@ def set_up(device: "torch.device") -> None:
     """
     import torch
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or COMPUTING["OMP_NUM_THREADS"]))
+    torch.set_num_threads(threads())
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         # An operation without a deterministic form warns, which tells more than a run that ends.

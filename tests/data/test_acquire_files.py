@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 
-from longtail.data import acquire, file_changes, manifest, split
+from longtail.data import acquire, file_changes, holding_out, manifest, split
 from longtail.data import catalogue as members
 from longtail.data import held_out as counted
 from longtail.data.file_names import packed, unpacked
@@ -111,7 +111,7 @@ def test_what_is_held_out_is_chosen_by_a_seed(acquired):
 @given(st.lists(st.integers(2, 30), min_size=2, max_size=6), st.floats(0.01, 0.49))
 def test_a_share_leaves_and_takes_some_of_every_class(counts, share):
     rows = [(f"{label}/{n}", label) for label, count in enumerate(counts) for n in range(count)]
-    train, test = acquire.held_out("pets", rows, len(counts), HeldOut(share=share))
+    train, test = holding_out.held_out("pets", rows, len(counts), HeldOut(share=share))
     assert sorted(train + test) == sorted(rows)
     for label in range(len(counts)):
         assert any(other == label for _, other in train)
@@ -124,16 +124,16 @@ def test_untested_classes_stay_whole_and_the_others_give_what_they_gave(counts, 
     held = HeldOut(per_class=per_class, seed=seed, untested=True)
     if max(counts) <= per_class:
         with pytest.raises(UserError, match="leaves no class to test"):
-            acquire.held_out("pets", rows, len(counts), held)
+            holding_out.held_out("pets", rows, len(counts), held)
         return
-    train, test = acquire.held_out("pets", rows, len(counts), held)
+    train, test = holding_out.held_out("pets", rows, len(counts), held)
     found = [sum(other == label for _, other in test) for label in range(len(counts))]
     assert found == [per_class if count > per_class else 0 for count in counts]
     assert found == [counted.tested(count, held) for count in counts]
     assert sorted(train + test) == sorted(rows)
     if min(counts) > per_class:
         plain = held.model_copy(update={"untested": False})
-        assert (train, test) == acquire.held_out("pets", rows, len(counts), plain)
+        assert (train, test) == holding_out.held_out("pets", rows, len(counts), plain)
 
 
 def test_a_key_that_was_added_changes_no_identity():
@@ -257,6 +257,6 @@ def test_published_counts_are_an_imbalance(tmp_path):
 def test_the_choice_of_test_images_is_the_one_that_identities_stand_for():
     """Another choice under the same identity would mix two datasets: count members.CHOICE up then."""
     rows = [(f"{label}/{n}", label) for label in range(3) for n in range(9)]
-    _, test = acquire.held_out("pets", rows, 3, HeldOut(per_class=2, seed=5))
+    _, test = holding_out.held_out("pets", rows, 3, HeldOut(per_class=2, seed=5))
     assert members.CHOICE == 1
     assert [path for path, _ in test] == ["0/3", "0/6", "1/0", "1/6", "2/1", "2/7"]

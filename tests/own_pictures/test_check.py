@@ -186,6 +186,103 @@ def test_same_pictures_are_found_worst_first(tmp_path, capsys):
     assert ("duplicate", "train/cat/copy.jpg", "is train/cat/000.jpg") in same
 
 
+def scenes(root: Path, counts: dict[str, int]) -> Path:
+    """Class folders of pictures as photographs are: smooth, and unlike each other."""
+    random = np.random.default_rng(0)
+    for name, number in counts.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for picture in range(number):
+            coarse = Image.fromarray(random.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+            coarse.resize((160, 120), Image.Resampling.BICUBIC).save(root / name / f"{picture:03d}.png")
+    return root
+
+
+def near_rows() -> list[dict[str, str]]:
+    with open("data/checked/mine/near_duplicates.csv", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def copied(source: Path, target: Path, **options) -> None:
+    """A smaller copy in another format."""
+    Image.open(source).resize((100, 75)).save(target, **options)
+
+
+def test_nearly_same_pictures_are_found_worst_first(tmp_path, capsys):
+    root = tmp_path / "parts"
+    scenes(root / "train", {"cat": 4, "dog": 4})
+    scenes(root / "test", {"cat": 1, "dog": 1})
+    for name in ("cat", "dog"):  # of its own, not those of the training pictures
+        noise(7 if name == "cat" else 8).resize((90, 90)).save(root / "test" / name / "000.png")
+    copied(root / "train/cat/000.png", root / "train/cat/copy.jpg", quality=60)
+    copied(root / "train/cat/001.png", root / "train/dog/wrong.jpg")
+    copied(root / "train/dog/001.png", root / "test/dog/leaked.jpg")
+    copied(root / "train/dog/002.png", root / "test/cat/both.jpg")
+    shutil.copy(root / "train/dog/003.png", root / "train/dog/same.png")
+    assert check(capsys, root, data={"train": "train", "test": "test"})[0] == 0
+    rows = near_rows()
+    assert [(row["group"], row["crosses"]) for row in rows[::2]] == [
+        *(("1", "parts and classes"), ("2", "parts"), ("3", "classes"), ("4", ""), ("5", ""))
+    ]
+    assert [row["file"] for row in rows if row["group"] == "3"] == [
+        "train/cat/001.png",
+        "train/dog/wrong.jpg",
+    ]
+    assert {row["nearest"] for row in rows if row["group"] == "3"} == {
+        "train/cat/001.png",
+        "train/dog/wrong.jpg",
+    }
+    assert [row["same_content"] for row in rows if "dog/003" in row["file"] or "same" in row["file"]] == [
+        "yes"
+    ] * 2
+    kinds = {
+        kind: [row["path"] for row in findings(kind)]
+        for kind in ("near leak", "near conflict", "near duplicate")
+    }
+    assert kinds["near conflict"] == ["train/cat/001.png", "train/dog/wrong.jpg"]
+    assert kinds["near duplicate"] == ["train/cat/000.png", "train/cat/copy.jpg"]  # not the same file twice
+    assert len(kinds["near leak"]) == 4
+    page = Path("data/checked/mine/data_problems.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == len(rows)
+    assert "(data_problems.html)" in Path("data/checked/mine/report.md").read_text()
+
+
+def test_near_duplicates_that_a_holdout_parts_are_said_and_groups_keep_them_together(tmp_path, capsys):
+    root = scenes(tmp_path / "bursts", {"cat": 6, "dog": 6})
+    for name in ("cat", "dog"):
+        for number in range(6):
+            copied(root / name / f"{number:03d}.png", root / name / f"{number:03d}b.jpg")
+    held = {"held_out": {"per_class": 3}}
+    assert check(capsys, root, data=held, validation="holdout")[0] == 0
+    assert findings("near leak")
+    held["held_out"]["groups"] = "near_duplicates"
+    assert check(capsys, root, data=held, validation="holdout")[0] == 0
+    assert not findings("near leak")
+    parts = {row["file"]: row["part"] for row in near_rows()}
+    assert all(parts[f"cat/{n:03d}.png"] == parts[f"cat/{n:03d}b.jpg"] for n in range(6))
+    assert sorted(parts.values()).count("test") == 4  # 2 are as near to 3 as 4 are
+    report = Path("data/checked/mine/report.md").read_text()
+    assert "| cat | 12 | 2 | 8 | few |" in report
+
+
+def test_near_duplicates_are_not_looked_for_where_the_settings_say_so(tmp_path, capsys):
+    root = scenes(tmp_path / "off", {"cat": 3, "dog": 3})
+    copied(root / "cat/000.png", root / "cat/copy.jpg")
+    check(capsys, root, data={"near_duplicates": None})
+    assert not near_rows()
+    check(capsys, root)
+    assert [row["file"] for row in near_rows()] == ["cat/000.png", "cat/copy.jpg"]
+
+
+def test_a_manifest_without_hashes_is_read_and_completed(pictures, capsys):
+    check(capsys, pictures)
+    file = Path("data/checked/mine/manifest.csv")
+    whole = file.read_bytes()
+    file.write_text("".join(f"{line.rpartition(',')[0]}\n" for line in file.read_text().splitlines()))
+    assert {entry.look for entry in entries().values()} == {""}
+    assert "13 files read" in check(capsys, pictures)[1]
+    assert file.read_bytes() == whole
+
+
 def test_empty_files_are_not_the_same_picture(pictures, capsys):
     (pictures / "cat" / "a.jpg").touch()
     (pictures / "dog" / "b.jpg").touch()

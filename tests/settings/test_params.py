@@ -141,7 +141,7 @@ def test_the_projects_own_settings_are_valid(root):
         (
             "stage_one/ce/then",
             [THEN | {"freeze": "head"}],
-            "stage_one.ce.then[0].freeze: 'head': should be 'none', 'trunk', 'all_but_last_block' or",
+            "stage_one.ce.then[0].freeze: 'head': should be 'none', 'trunk', 'all_but_last_block', ",
         ),
         (
             "stage_one/ce/then",
@@ -367,3 +367,23 @@ def test_a_file_like_nothing_is_one_line(tmp_path, text, line):
 def test_every_settings_file_of_the_project_is_valid(root):
     for file in sorted((root / "workflow/settings").rglob("*.yaml")):
         assert Params.load(file).tables
+
+
+@pytest.mark.parametrize(
+    ("tables", "method", "said"),
+    [(True, "CEE", "'CEE' is not one of CE"), (False, "CE", "'CE' stands in no table")],
+)
+def test_label_issues_are_of_a_method_that_a_table_shows(tables, method, said):
+    rows = [{"section": "s", "label": "CE", "method": "CE"}]
+    given = {
+        "dataset": "digits",
+        "imbalance": {"profile": "natural"},
+        "validation": "holdout",
+        "stage_one": {"ce": {"loss": {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 0.0}}}},
+        "stage_two": {"joint": {}},
+        "methods": {"CE": {"stage_one": "ce", "stage_two": "joint"}},
+        "tables": {"one": {"caption": "c", "rows": rows}} if tables else {},
+        "label_issues": {"method": method},
+    }
+    with pytest.raises(UserError, match=f"label_issues.method: {said}"):
+        Params.read(given)

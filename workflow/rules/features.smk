@@ -15,7 +15,7 @@ rule features:
         "logs/features/{run}.log",
     benchmark:
         "logs/features/{run}.benchmark.tsv"
-    threads: 1
+    threads: lambda w: 1 if gpus(PLAN.features[w.run]) else PLAN.features[w.run].threads
     resources:
         gpu=lambda w: gpus(PLAN.features[w.run]),
         cpus_per_task=lambda w: PLAN.features[w.run].cpus,

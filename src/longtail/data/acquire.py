@@ -6,20 +6,23 @@ place of images there are their names; validation images of the dataset's own ar
 """
 
 import json
+import sys
+from collections import Counter
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from longtail.data import catalogue
+from longtail.data import catalogue, groupings
 from longtail.data.check_command import check_command
 from longtail.data.file_names import packed
+from longtail.data.holding_out import asked, held_out
+from longtail.data.lists import some
 from longtail.data.official import READERS
 from longtail.errors import UserError
 from longtail.runs.job import Job
 from longtail.settings.acquire import AcquireSettings
-from longtail.settings.data import Files, HeldOut
+from longtail.settings.data import Files
 from longtail.settings.datasets import DATASETS
 
 
@@ -56,8 +59,16 @@ def _of_files(dataset: str, data: Files, job: Job) -> tuple[dict[str, dict[str, 
         what = "is not what was checked, or is a link out of data.root" if first.is_file() else "is not there"
         raise UserError(f"{dataset}: {first} {what}; {check_command(dataset)} reads all of them")
     rows = dict(found.parts)
+    groups = groupings.of(dataset, data, [path for path, _ in rows["train"]])
     if not rows.get("test"):
-        rows["train"], rows["test"] = held_out(dataset, rows["train"], len(found.classes), data.held_out)
+        before = rows["train"]
+        rows["train"], rows["test"] = held_out(dataset, before, len(found.classes), data.held_out, groups)
+        if groups is not None and data.held_out is not None:
+            counts = [Counter(label for _, label in part) for part in (before, rows["test"])]
+            wanted = {label: asked(counts[0][label], data.held_out) for label in sorted(counts[0])}
+            other = {found.classes[c]: [counts[1][c], n] for c, n in wanted.items() if counts[1][c] != n}
+            job.facts["held_out_otherwise"] = other
+            _say(dataset, other)
     job.facts["left_out"] = len(found.left_out)
     tensors = {
         part: {
@@ -67,49 +78,20 @@ def _of_files(dataset: str, data: Files, job: Job) -> tuple[dict[str, dict[str, 
         for part, named in rows.items()
         if named
     }
+    if groups is not None:  # which a split keeps together too
+        of = dict(zip((path for path, _ in found.parts["train"]), groups.tolist(), strict=True))
+        tensors["train"]["groups"] = torch.tensor([of[path] for path, _ in rows["train"]], dtype=torch.int64)
     return tensors, found.classes
 
 
-def held_out(
-    dataset: str, rows: list[tuple[str, int]], classes: int, held: HeldOut | None
-) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """Training rows without some of each class, and these: the test images of a dataset that names none.
-
-    One legacy random state, as a split's, shuffles the rows of each class in label order; the last ones are
-    held out. At least one image of each class stays. With `untested` a class that has no more than would be
-    held out stays as a whole.
-
-    Args:
-        dataset: its name, for errors.
-        rows: (path, label).
-        classes: number of classes.
-        held: how many of each; None where the dataset should have said which are its test images.
-
-    Raises:
-        UserError: if none are asked for, or a class has too few.
-    """
-    if held is None:
-        raise UserError(
-            f"{dataset}: has no test images; name them in data, or hold some out: "
-            "data.held_out: {per_class: 10}, or {share: 0.2}"
+def _say(dataset: str, other: dict[str, list[int]]) -> None:
+    """Of which classes more or fewer test images are held out than asked for, since groups stay whole."""
+    if other:
+        shown = ", ".join(f"{name} {got} for {wanted}" for name, (got, wanted) in list(other.items())[:5])
+        more = " ..." if len(other) > 5 else ""
+        print(
+            f"{dataset}: so that no group is parted, {some(len(other), 'class')} give another number of test "
+            f"images than asked for ({shown}{more})",
+            file=sys.stderr,
+            flush=True,
         )
-    labels = np.array([label for _, label in rows])
-    state = np.random.RandomState(held.seed)
-    tested = np.zeros(len(rows), dtype=bool)
-    for label in range(classes):
-        indices = np.flatnonzero(labels == label)
-        state.shuffle(indices)
-        share = max(1, round(len(indices) * held.share)) if held.share else held.per_class or 0
-        if share >= len(indices):
-            if held.untested:
-                continue
-            raise UserError(
-                f"{dataset}: data.held_out takes {share} images of every class, but one has {len(indices)} "
-                f"(label {label}), of which at least one has to stay; data.held_out.untested: true trains on "
-                "such classes without testing them"
-            )
-        tested[indices[len(indices) - share :]] = True
-    if not tested.any():
-        raise UserError(f"{dataset}: data.held_out leaves no class to test; hold fewer of each out")
-    train = [row for row, out in zip(rows, tested, strict=True) if not out]
-    return train, [row for row, out in zip(rows, tested, strict=True) if out]

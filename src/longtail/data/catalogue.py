@@ -17,8 +17,9 @@ from longtail.errors import UserError
 from longtail.runs.identity import digest, file_digest
 from longtail.settings.data import CsvData, Data, Files, FolderData, ListData, PublishedData
 
-# How files become classes and parts, here and in acquire.held_out. Count it up where that changes.
+# How files become classes and parts, here and in holding_out.held_out. Count it up where that changes.
 CHOICE = 1
+GROUPING = 1  # the same for pictures that are kept together: data.groupings, data.whole_groups
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def identity(dataset: str, data: Files, settings: str | None = None) -> str:
     entries = _entries(dataset, data, settings) or []
     options = data.resolved(hashed=True)
     # `broken` only says whether to go on; what is left out is in the digests
-    kept = {key: options[key] for key in options if key not in ("root", "images", "smallest", "broken")}
+    left_out = ("root", "images", "smallest", "broken", "near_duplicates")
+    kept = {key: options[key] for key in options if key not in left_out}
     broken = troubles(entries, data)
     if isinstance(data, ListData):
         for key in ("train", "validation", "test", "names"):
@@ -117,6 +119,12 @@ def identity(dataset: str, data: Files, settings: str | None = None) -> str:
         )
     if isinstance(data, CsvData):
         kept["file"] = _content(data.file)
+    if (groups := data.held_out and data.held_out.groups) is not None:
+        from longtail.data import groupings  # imports numpy, which planning has no other use for
+
+        kept["grouping"] = GROUPING
+        if groups == groupings.NEAR:
+            kept["looks"] = [data.near_duplicates, digest(groupings.looks(dataset, data))]
     if any(_may_have_been_black(entry) for entry in entries):
         kept["transparent"] = "white"
     return digest({"dataset": dataset, "choice": CHOICE, **kept})

@@ -51,7 +51,7 @@ def pixels(file: str | Path, channels: int, size: tuple[int, int]) -> NDArray[np
     """
     with opened(file) as picture:
         picture.draft(_mode(channels), None)
-        found = _plain(ImageOps.exif_transpose(picture), channels)
+        found = plain(ImageOps.exif_transpose(picture), channels)
         if found.size != size[::-1]:
             found = found.resize(size[::-1], Image.Resampling.BILINEAR)
         values = np.asarray(found, dtype=np.uint8).reshape(*size, channels)
@@ -59,9 +59,13 @@ def pixels(file: str | Path, channels: int, size: tuple[int, int]) -> NDArray[np
 
 
 def square(
-    file: str | Path, channels: int, side: int, region: Callable[[int, int], Box]
+    file: str | Path,
+    channels: int,
+    side: int,
+    region: Callable[[int, int], Box],
+    interpolation: str = "bilinear",
 ) -> NDArray[np.uint8]:
-    """A part of a picture, resized to uint8 (side, side, channels), bilinear with antialiasing.
+    """A part of a picture, resized to uint8 (side, side, channels), with antialiasing.
 
     A JPEG is decoded at a half, a quarter or an eighth where that leaves the part as large as asked for.
 
@@ -70,6 +74,7 @@ def square(
         channels: 1 (grey) or 3 (RGB).
         side: in pixels.
         region: which part, of a picture of a width and height.
+        interpolation: bilinear or bicubic.
 
     Raises:
         NotAPicture: if it cannot be read.
@@ -80,10 +85,10 @@ def square(
         left, top, across, down = region(width, height)
         shrink = max(1.0, min(across, down) / side)
         picture.draft(_mode(channels), (int(picture.width / shrink), int(picture.height / shrink)))
-        found = _plain(ImageOps.exif_transpose(picture), channels)
+        found = plain(ImageOps.exif_transpose(picture), channels)
         x, y = found.width / width, found.height / height
         box = (left * x, top * y, (left + across) * x, (top + down) * y)
-        found = found.resize((side, side), Image.Resampling.BILINEAR, box=box)
+        found = found.resize((side, side), Image.Resampling[interpolation.upper()], box=box)
         return np.asarray(found, dtype=np.uint8).reshape(side, side, channels)
 
 
@@ -150,7 +155,7 @@ def _mode(channels: int) -> str:
     return "RGB" if channels == 3 else "L"
 
 
-def _plain(picture: Image.Image, channels: int) -> Image.Image:
+def plain(picture: Image.Image, channels: int) -> Image.Image:
     """The same on white, with 8 bits a channel, grey or RGB."""
     return _opaque(eight_bits(picture)).convert(_mode(channels))
 

@@ -101,6 +101,25 @@ def _rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
         raise UserError(f"{file}: is no CSV in UTF-8 ({error})") from None
 
 
+def column(data: CsvData, name: str) -> dict[str, str]:
+    """A column of a table by the paths of its pictures.
+
+    Raises:
+        UserError: if it has no such column.
+    """
+    found = {}
+    for number, row in _rows(data.file):
+        if name not in row:
+            there = ", ".join(key for key in row if key not in ("path", "label", "part"))
+            raise UserError(
+                f"data.held_out.groups: {name}: {data.file} has no such column; "
+                f"there are {there or 'none but path, label and part'}, and near_duplicates and folder go "
+                "with any dataset"
+            )
+        found[_checked(row["path"], f"{data.file}:{number}")] = row[name]
+    return found
+
+
 def numbered(dataset: str, named: dict[str, Named]) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
     """Class names, and the pictures of each part with the numbers of their classes."""
     classes = sorted({name for _, name in named["train"]})

@@ -1,7 +1,8 @@
 """What a check of picture files has found: data/checked/DATASET/manifest.csv, which belongs into git.
 
-A row a file: path below the root, bytes, SHA-256, width, height, mode, and what is wrong with it, if
-anything.
+A row a file: path below the root, bytes, SHA-256, width, height, mode, what is wrong with it, if anything,
+its format, and its perceptual hash, by which near-duplicates are found. Manifests of version 0.2 have no such
+hash; they are read as they are.
 Its digest is the identity of a folder. Sizes and times of the files as they were when they were hashed stand
 in .longtail/checked, of this machine alone, so that nothing is hashed twice and no change goes unseen.
 """
@@ -35,6 +36,7 @@ class Entry(NamedTuple):
             own; "" where it is no picture.
         trouble: why it cannot be used; "" where it can.
         format: by its content, as Pillow names it, e.g. JPEG; "" where it is no picture.
+        look: perceptual hash (`longtail.data.perceptual_hash`); "" where it was not computed.
     """
 
     path: str
@@ -45,6 +47,7 @@ class Entry(NamedTuple):
     mode: str
     trouble: str
     format: str = ""
+    look: str = ""
 
 
 COLUMNS = list(Entry._fields)
@@ -68,9 +71,13 @@ def read(dataset: str) -> list[Entry] | None:
     try:
         with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
             rows = csv.reader(lines)
-            if next(rows, None) != COLUMNS:
+            if (head := next(rows, None)) not in (COLUMNS, COLUMNS[:-1]):
                 raise ValueError("has other columns")
-            return [Entry(p, int(b), s, int(w), int(h), m, t, f) for p, b, s, w, h, m, t, f in rows]
+            look = [""] * (len(COLUMNS) - len(head or []))
+            return [
+                Entry(p, int(b), s, int(w), int(h), m, t, f, k)
+                for p, b, s, w, h, m, t, f, k in (row + look for row in rows)
+            ]
     except FileNotFoundError:
         return None
     except (ValueError, csv.Error) as error:

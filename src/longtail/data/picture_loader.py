@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longtail.data.decode import Box, NotAPicture, center, square
-from longtail.device import cores
+from longtail.device import cores, threads
 from longtail.errors import UserError
 from longtail.settings.data import Pictures
 
@@ -103,7 +103,7 @@ class PictureFiles:
         region = center(self.look.center) if crop is None else lambda w, h: crop(place, w, h)
         path = self.root / self.names[row]
         try:
-            return square(path, self.look.channels, self.look.size, region)
+            return square(path, self.look.channels, self.look.size, region, self.look.interpolation)
         except NotAPicture as reason:
             raise UserError(
                 f"{path}: {reason}; check-data with these settings finds all such files, "
@@ -173,9 +173,10 @@ class Batches(Sequence[Tensor]):
 
 
 def decoders() -> int:
-    """Threads that decode: LONGTAIL_DECODERS, else the cores of this process with a GPU, 1 without.
+    """Threads that decode: LONGTAIL_DECODERS, else the cores of this process with a GPU.
 
-    A run on the CPU has one core, which the network needs.
+    Without one as many as torch has, since a run on the CPU has the cores that it was given, most often one,
+    and the network needs them too.
 
     Raises:
         UserError: if LONGTAIL_DECODERS is no number of at least 1.
@@ -183,7 +184,7 @@ def decoders() -> int:
     given = os.environ.get("LONGTAIL_DECODERS")
     if given is None:
         beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of the same run
-        return max(1, cores() // beside) if torch.cuda.is_available() else 1
+        return max(1, cores() // beside) if torch.cuda.is_available() else threads()
     if not given.isdecimal() or int(given) < 1:
         raise UserError(f"LONGTAIL_DECODERS={given}: should be a number of threads, at least 1")
     return int(given)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from longtail.data.imbalance import counts as counts_of
+from longtail.data.whole_groups import choose
 from longtail.errors import UserError
 from longtail.runs.job import Job
 from longtail.runs.store import record
@@ -41,7 +42,7 @@ def compute(job: Job) -> None:
             f"{settings.dataset}: no training image of {', '.join(names[label] for label in empty)}; "
             "remove these classes or merge them into others"
         )
-    parts = split(labels["train"], len(names), settings)
+    parts = split(labels["train"], len(names), settings, _groups(raw / "train.safetensors"))
     test = np.arange(len(labels["test"]))
     among = {"test": "test", "official": "validation"}.get(source, "train")
     validation = parts.validation if among == "train" else np.arange(len(labels[among]))
@@ -74,7 +75,7 @@ class Chosen:
     validation: Indices
 
 
-def split(labels: Indices, classes: int, settings: SplitSettings) -> Chosen:
+def split(labels: Indices, classes: int, settings: SplitSettings, groups: Indices | None = None) -> Chosen:
     """Choose training and validation images by LDAM-DRW's procedure (Cao et al. 2019).
 
     One legacy random state, seeded once, shuffles the ascending indices of each class in label order, and
@@ -85,6 +86,8 @@ def split(labels: Indices, classes: int, settings: SplitSettings) -> Chosen:
         labels: of all training images, shape (N,); every class occurs.
         classes: number of classes C.
         settings: imbalance, subset seed, validation.
+        groups: name of each training image's group, shape (N,), none of which is parted between training and
+            validation; None: each is for itself.
 
     Raises:
         UserError: if the imbalance, the seed or the validation asked for cannot be had.
@@ -93,7 +96,7 @@ def split(labels: Indices, classes: int, settings: SplitSettings) -> Chosen:
         raise UserError(f"subset_seed: {settings.subset_seed} is above {LARGEST_SEED}, numpy's largest seed")
     wanted = counts_of(settings.imbalance, np.bincount(labels, minlength=classes))
     state = np.random.RandomState(settings.subset_seed)
-    train, validation = [], []
+    train, validation, unused = [], [], []
     for label in range(classes):
         indices = np.flatnonzero(labels == label)
         state.shuffle(indices)
@@ -101,7 +104,10 @@ def split(labels: Indices, classes: int, settings: SplitSettings) -> Chosen:
         held = _validation(settings.validation, kept, rest)
         validation.append(held)
         train.append(kept[: len(kept) - len(held)] if settings.validation.source == "holdout" else kept)
+        unused.append(rest)
     chosen = Chosen(np.concatenate(train), np.concatenate(validation))
+    if groups is not None:
+        chosen = _regrouped(chosen, unused, labels, groups, settings.validation)
     if settings.imbalance.profile == "natural":
         chosen.train.sort()
     if settings.validation.source == "unused" and not len(chosen.validation):
@@ -123,6 +129,37 @@ def _validation(validation: Validation, kept: Indices, rest: Indices) -> Indices
         share = max(1, round(len(kept) * validation.share))
         return kept[max(1, len(kept) - share) :]
     return kept[:0]
+
+
+def _regrouped(
+    chosen: Chosen, unused: list[Indices], labels: Indices, groups: Indices, validation: Validation
+) -> Chosen:
+    """The same numbers of each class, or as near as can be, with no group in training and in validation.
+
+    Of a holdout whole groups change sides; of unused images those are passed over that belong to training
+    images.
+    """
+    if validation.source == "holdout":
+        kept = np.concatenate([chosen.train, chosen.validation])
+        wanted = np.bincount(labels[chosen.validation], minlength=len(unused)).tolist()
+        # those that would be held out anyway come first
+        ranks = np.concatenate([np.arange(len(chosen.train)) + len(kept), np.arange(len(chosen.validation))])
+        held = choose(labels[kept], groups[kept], wanted, ranks)
+        return Chosen(kept[~held], kept[held])
+    if validation.source == "unused":
+        own = groups[chosen.train]
+        free = [rest[~np.isin(groups[rest], own)][: validation.per_class] for rest in unused]
+        return Chosen(chosen.train, np.concatenate(free))
+    return chosen
+
+
+def _groups(file: Path) -> Indices | None:
+    """Groups of the training images that `acquire` keeps together; None where it keeps none."""
+    with safe_open(file, framework="np") as tensors:
+        if "groups" not in tensors.keys():  # noqa: SIM118 - it is no dictionary
+            return None
+        found: Indices = tensors.get_tensor("groups")
+    return found
 
 
 def _labels(file: Path) -> Indices:

@@ -13,9 +13,10 @@ from longtail.export.front_matter import front_matter
 from longtail.export.temperature import negative_log_likelihood
 from longtail.metrics import expected_calibration_error, group_accuracy
 from longtail.rendering import environment
+from longtail.settings.frozen_features import PublishedTrunk
 from longtail.settings.phases import phases
 from longtail.settings.published import Groups
-from longtail.settings.recipe import StageOneSettings
+from longtail.settings.recipe import Recipe, StageOneSettings
 from longtail.settings.split import SplitSettings
 
 FEW_IMAGES = 100  # test images of a class; with fewer the card says how few
@@ -71,11 +72,8 @@ def card(
         smallest=min(columns["train"]),
         imbalance=_words(split.imbalance.resolved()),
         recipe=records["stage_one"]["run"],
-        phases=[
-            f"{phase.schedule.words} with loss {_words(phase.loss.resolved())}"
-            for phase in phases(stage_one.recipe)
-            if phase.loss
-        ],
+        phases=_training(stage_one.recipe, records),
+        weights=records["stage_one"]["facts"].get("pretrained"),
         seed_one=stage_one.seed,
         network=_words(description.network),
         method=_words(records["stage_two"]["settings"]["method"]),
@@ -102,6 +100,19 @@ def card(
         ),
         checks=description.origin["checks"],
     )
+
+
+def _training(recipe: Recipe | PublishedTrunk, records: Mapping[str, dict[str, Any]]) -> list[str]:
+    """What was trained before the classifier, phase by phase; of a trunk as published its head alone."""
+    if isinstance(recipe, PublishedTrunk):
+        head = records.get("head", records["stage_two"])["settings"]["method"]
+        length = f"{head['epochs']} epochs with loss {_words(head['loss'])}"
+        return [f"not trained; its head on frozen features for {length}"]
+    return [
+        f"{phase.schedule.words} with loss {_words(phase.loss.resolved())}"
+        for phase in phases(recipe)
+        if phase.loss
+    ]
 
 
 def _calibrated(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, float | None]:

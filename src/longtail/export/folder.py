@@ -34,6 +34,7 @@ class Description(Settings):
     size: tuple[Annotated[int, Field(ge=1, le=4096)], Annotated[int, Field(ge=1, le=4096)]]  # height, width
     # of a picture: side of the square in its middle that is seen / its shorter side; null: all is seen
     crop: Annotated[float, Field(gt=0, le=1)] | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"  # by which pictures are resized
     mean: list[float]  # per channel, of pixels / 255
     std: list[Positive]
     dimensions: int = Field(ge=1)  # of a feature

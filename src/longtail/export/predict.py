@@ -141,7 +141,8 @@ def _seen(file: str, description: Description) -> NDArray[np.uint8]:
     """A picture as the model was evaluated on pictures, uint8 (C, H, W)."""
     if description.crop is None:
         return pixels(file, description.channels, description.size)
-    seen = square(file, description.channels, description.size[0], center(description.crop))
+    look = center(description.crop)
+    seen = square(file, description.channels, description.size[0], look, description.interpolation)
     return np.ascontiguousarray(seen.transpose(2, 0, 1))
 
 

@@ -27,7 +27,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from longtail.data.images import Images, evaluation_batch, in_batches
+from longtail.data.images import Images, cpu_batch, in_batches
 from longtail.data.labelled_images import Part, read_part
 from longtail.data.normalisation import mean_and_std
 from longtail.device import set_up
@@ -181,6 +181,7 @@ def assemble(run: Finished) -> tuple[AssembledModel, Part]:
         channels=test.images.shape[1],
         size=test.images.shape[2:],
         crop=settings.images.center if settings.images else None,
+        interpolation=settings.images.interpolation if settings.images else "bilinear",
         mean=list(mean),
         std=list(std),
         dimensions=classifier["weight"].shape[1],
@@ -241,7 +242,7 @@ def agreement(model: Exported, images: Images, logits: Tensor, precision: str) -
         predicted class), and the precision of the run.
     """
     with torch.inference_mode():
-        found = torch.cat([model(batch)[1] for batch in in_batches(images, evaluation_batch(images))])
+        found = torch.cat([model(batch)[1] for batch in in_batches(images, cpu_batch(images))])
     difference = float((found - logits).abs().max())
     return {
         "images": len(images),
@@ -340,7 +341,7 @@ def compare(graph: bytes, model: Exported, images: Images) -> float:
     session = onnx_session.session(graph, "cpu")
     worst = 0.0
     with torch.inference_mode():
-        for batch in in_batches(images, evaluation_batch(images)):
+        for batch in in_batches(images, cpu_batch(images)):
             found = torch.from_numpy(onnx_session.probabilities(session, batch.numpy()))
             worst = max(worst, float((found - model(batch)[0]).abs().max()))
     return worst

@@ -23,12 +23,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from longtail.data.augmentation import augment
-from longtail.data.images import Images, evaluation_batch, in_batches
+from longtail.data.images import Images, cpu_batch, evaluation_batch, in_batches
 from longtail.data.labelled_images import Part, read_counts, read_part, read_whole
 from longtail.data.normalisation import mean_and_std, normalise
 from longtail.device import describe, device, resolve_precision, set_up
 from longtail.errors import UserError
 from longtail.features.file import Shapes, writing
+from longtail.features.threads import in_order
 from longtail.random import generator
 from longtail.runs.job import Job
 from longtail.settings.classifier import FeaturesSettings
@@ -36,6 +37,9 @@ from longtail.settings.methods import method_module
 from longtail.stage_one.networks.cosine import CosineHead
 
 PARTS: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
+CPU_BATCH = (
+    16  # pictures; of 83 their activations leave the caches, and each takes one and a half times as long
+)
 
 
 class Extractor:
@@ -62,14 +66,25 @@ class Extractor:
         self.mean, self.std, self.where, self.precision = mean, std, where, precision
 
     def stream(self, images: Images, batch_size: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features (B, d) and logits (B, C), float32 on the CPU, of images uint8 (N, C, H, W), by batch."""
-        for batch in in_batches(images, batch_size or evaluation_batch(images)):
-            with torch.inference_mode():
-                inputs = normalise(batch.to(self.where), self.mean, self.std)
-                with torch.autocast(self.where.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                    found = self.network.features(inputs).float()  # type: ignore[operator]
-                logits = self.head(found).float()
-            yield found.cpu(), logits.cpu()
+        """Features (B, d) and logits (B, C), float32 on the CPU, of images uint8 (N, C, H, W), by batch.
+
+        On the CPU batches of picture files are shared by as many threads as the process was given, a core
+        each: what comes out does not depend on their number, as it would where they shared a batch.
+        """
+        size = batch_size or evaluation_batch(images)
+        alone = self.where.type != "cpu" or isinstance(images, Tensor) or batch_size is not None
+        if alone:
+            yield from map(self._of, in_batches(images, size))
+        else:
+            yield from in_order(self._of, in_batches(images, cpu_batch(images)), torch.get_num_threads())
+
+    def _of(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode():
+            inputs = normalise(batch.to(self.where), self.mean, self.std)
+            with torch.autocast(self.where.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                found = self.network.features(inputs).float()  # type: ignore[operator]
+            logits = self.head(found).float()
+        return found.cpu(), logits.cpu()
 
     def __call__(self, images: Images, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
         """Features (N, d) and logits (N, C) of all."""
@@ -120,6 +135,7 @@ def compute(job: Job) -> None:
                 for first, features, logits in view(extract, training, number, settings):
                     views.put("features", number * count + first, features)
                     views.put("logits", number * count + first, logits)
+                    progress.to(number, f"views {(first + len(features)) / max(1, count):.0%}")
                 progress.to(number + 1, "views")
         for number, (name, part) in enumerate(parts.items()):
             count = len(part.labels)
@@ -129,7 +145,9 @@ def compute(job: Job) -> None:
                 "labels": ((count,), torch.int64),
                 "samples": ((count,), torch.int64),
             }
-            _write_clean(extract, part, job.folder / f"{name}.safetensors", shapes)
+            clean = clean_view(job.folder, settings) if name == "train" else None
+            for share in _write_clean(extract, part, job.folder / f"{name}.safetensors", shapes, clean):
+                progress.to(made + number, f"{name} {share:.0%}")
             progress.to(made + number + 1, name)
         if settings.whole:
             whole = read_whole(raw, settings.images, job.pictures)
@@ -138,7 +156,8 @@ def compute(job: Job) -> None:
                 "features": ((count, dimensions), torch.float32),
                 "labels": ((count,), torch.int64),
             }
-            _write_clean(extract, whole, job.folder / "whole.safetensors", shapes)
+            for share in _write_clean(extract, whole, job.folder / "whole.safetensors", shapes):
+                progress.to(made + len(parts), f"whole {share:.0%}")
             progress.to(made + len(parts) + 1, "whole")
     save_file(head, job.folder / "head.safetensors")
     job.facts.update(
@@ -177,18 +196,39 @@ def view(
     yield 0, features[back], logits[back]
 
 
-def _write_clean(extract: Extractor, part: Part, file: Path, shapes: Shapes) -> None:
-    """Features of images as they are, and what else `shapes` has; a split may have no validation image."""
+def clean_view(folder: Path, settings: FeaturesSettings) -> tuple[Tensor, Tensor] | None:
+    """Features (N, d) and logits (N, C) of the training images where the clean ones are the one view."""
+    if settings.views or settings.batchnorm == "train":
+        return None
+    views = load_file(folder / "views.safetensors")
+    return views["features"][0], views["logits"][0]
+
+
+def _write_clean(
+    extract: Extractor,
+    part: Part,
+    file: Path,
+    shapes: Shapes,
+    found: tuple[Tensor, Tensor] | None = None,
+) -> Iterator[float]:
+    """Features of images as they are, and what else `shapes` has; a split may have no validation image.
+
+    `found` has their features and logits where they are known already.
+
+    Yields:
+        The share of the images that is done.
+    """
     with writing(file, shapes) as out:
         for name, values in (("labels", part.labels), ("samples", part.samples)):
             if name in shapes:
                 out.put(name, 0, values)
         first = 0
-        for features, logits in extract.stream(part.images):
+        for features, logits in [found] if found else extract.stream(part.images):
             out.put("features", first, features)
             if "logits" in shapes:
                 out.put("logits", first, logits)
             first += len(features)
+            yield first / max(1, len(part.labels))
 
 
 def _head(network: nn.Module) -> dict[str, Tensor]:

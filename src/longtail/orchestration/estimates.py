@@ -59,6 +59,8 @@ class _Measured(NamedTuple):
     def seconds_of(self, settings: Mapping[str, Any]) -> float:
         """Of a training with other epochs or steps."""
         recipe = settings["recipe"]
+        if "schedule" not in recipe:  # a trunk as it was published
+            return self.seconds
         schedule = (recipe["then"] or [recipe])[-1]["schedule"]
         epochs, steps = schedule.get("epochs"), schedule.get("iterations")
         return self.an_epoch * float(epochs) if epochs is not None else self.a_step * float(steps)
@@ -115,6 +117,8 @@ def _kinds(step: str, settings: Mapping[str, Any], split: str) -> list[Kind]:
     """Of what kinds a run is, the narrowest first."""
     if step == "stage_one":
         recipe = settings["recipe"]
+        if "schedule" not in recipe:  # a trunk as it was published
+            return [(step, canonical(recipe["network"]))]
         shared = canonical([settings["dataset"], settings["images"], recipe["network"], recipe["freeze"]])
         own = canonical([recipe["batch_size"], recipe["augmentation"], len(recipe["then"])])
         return [(step, shared, own, split), (step, shared, split), (step, shared)]

@@ -75,6 +75,8 @@ def _is_small(planned: dict[str, Any]) -> bool:
 def _takes_as_long(planned: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two trainings see as many images with networks of one size."""
     one, two = (run["settings"]["recipe"] for run in (planned, other))
+    if "schedule" not in one or "schedule" not in two:  # a trunk as it was published
+        return False
     last, then = ((recipe["then"] or [recipe])[-1]["schedule"] for recipe in (one, two))
     same = all(one[key] == two[key] for key in ("network", "batch_size", "observers"))
     return same and last == then and planned["inputs"]["split"] == other["inputs"]["split"]

@@ -39,6 +39,7 @@ class Plan:
     tables: dict[str, Published] = field(default_factory=dict)
     figures: dict[str, Published] = field(default_factory=dict)
     models: dict[str, Published] = field(default_factory=dict)
+    label_issues: dict[str, Published] = field(default_factory=dict)
     frame: dict[str, Published] = field(default_factory=dict)
     page: dict[str, Published] = field(default_factory=dict)
     report: dict[str, Published] = field(default_factory=dict)
@@ -63,7 +64,7 @@ class Plan:
                 yield from before(run)
 
     def published(self) -> list[Published]:
-        """Tables, then figures, models, the frame of all results, the page, the report."""
+        """Tables, then figures, models, label issues, the frame of all results, the page, the report."""
         return [item for kind in PUBLISHED for item in getattr(self, kind).values()]
 
     @property

@@ -5,12 +5,21 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from longtail.errors import UserError
+from longtail.orchestration.frozen_features import (
+    batch_size,
+    classifier_modules,
+    is_frozen,
+    plan_head,
+    plan_trunk,
+)
+from longtail.orchestration.preprocessing import pictures_of
 from longtail.orchestration.published import PlannedCell
 from longtail.orchestration.run import Run
 from longtail.runs.steps import MODULES
 from longtail.settings.classifier import Classifier, FeaturesSettings, StageTwoSettings
 from longtail.settings.data import Pictures, PublishedData
 from longtail.settings.finished_runs import FinishedRuns
+from longtail.settings.frozen_features import SEED
 from longtail.settings.method_blocks import Method, blocks_in
 from longtail.settings.methods import module_name
 from longtail.settings.params import Params
@@ -106,11 +115,16 @@ class Cells:
         if key in self._known:
             return self._known[key]
         split, params = place.split, self.params
+        recipe = params.stage_one[entry]
+        look = pictures_of(params, recipe)
+        if is_frozen(recipe):
+            self._known[key] = plan_trunk(self.planner, params, look, split, recipe, place.label)
+            return self._known[key]
         inputs: tuple[Run, ...] = (*split.inputs, split)
-        for phase in self.planner.phases(params.stage_one[entry]):
+        for phase in self.planner.phases(recipe):
             settings = StageOneSettings(
                 dataset=params.dataset,
-                images=pictures(params),
+                images=look,
                 recipe=phase.recipe,
                 seed=seed,
                 precision=params.precision,
@@ -150,12 +164,16 @@ class Cells:
         if key not in self._known:
             self._known[key] = self._features(place, entry, settings, seed)
         features = self._known[key]
+        inputs: tuple[Run, ...] = (features, place.split)
+        if is_frozen(recipe := self.params.stage_one[entry]):
+            head = plan_head(self.planner, place.split, features, recipe, seed, f"{place.label}-{entry}")
+            inputs = (*inputs, head)
         return features, self.planner.add(
             "stage_two",
             f"{place.label}-{entry}-{classifier}-seed{seed}",
             StageTwoSettings(method=settings.method, seed=seed),
-            (features, place.split),
-            (MODULES["stage_two"], module_name("stage_two", settings.method.name)),
+            inputs,
+            classifier_modules(settings.method),
         )
 
     def _features(self, place: Place, entry: str, classifier: Classifier, seed: int) -> Run:
@@ -168,14 +186,14 @@ class Cells:
         whole = _reads_whole(classifier)
         settings = FeaturesSettings(
             dataset=params.dataset,
-            images=pictures(params),
+            images=pictures_of(params, recipe),
             views=0 if whole else params.features.views,
             batchnorm=classifier.batchnorm,
             whole=whole,
             network=_architecture(recipe.network),
             augmentation=recipe.augmentation,
-            batch_size=recipe.batch_size,
-            seed=seed,
+            batch_size=batch_size(recipe, classifier),
+            seed=SEED if is_frozen(recipe) else seed,
             precision=params.precision,
         )
         modules = (

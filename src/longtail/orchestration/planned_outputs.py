@@ -1,10 +1,11 @@
-"""How tables, figures, models and the report are planned."""
+"""How tables, figures, models, label issues and the report are planned."""
 
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longtail.data.manifest import file_of
 from longtail.errors import UserError
 from longtail.orchestration.plan import Plan
 from longtail.orchestration.published import PlannedCell, Published
@@ -15,7 +16,7 @@ from longtail.runs.steps import STEPS
 from longtail.settings.method_blocks import Figure
 from longtail.settings.methods import module_name
 from longtail.settings.params import Params
-from longtail.settings.published import Model, Table
+from longtail.settings.published import LabelIssuesBlock, Model, Table
 from longtail.settings.reading import table_names
 
 if TYPE_CHECKING:
@@ -163,6 +164,28 @@ def plan_model(
         },
         suffixes=(),
         names=("model.safetensors", "model.onnx", "model.json", "README.md", "choice.csv"),
+    )
+
+
+def plan_label_issues(
+    planner: "Planner", block: LabelIssuesBlock, dataset: str, cells: dict[str, list[PlannedCell]]
+) -> Published:
+    """Likely wrong labels by the features of a method's first run, and a page with thumbnails."""
+    modules = ("longtail.publish.suspects",)
+    page = sorted((PACKAGE / "publish" / "pages").glob("data_problems.*"))
+    near = planner.root / file_of(dataset).with_name("near_duplicates.csv")
+    return Published(
+        kind="label_issues",
+        name="label_issues",
+        folder=planner.plan.results,
+        settings=block,
+        modules=modules,
+        code=planner.code(modules),
+        cells=tuple(cells[block.method][:1]),
+        reads=("acquire", "split", "features"),
+        context={"dataset": dataset, "page": files_digest([*page, near])},
+        suffixes=(),
+        names=("label_issues.csv", "label_issues_by_class.csv", "data_problems.html"),
     )
 
 

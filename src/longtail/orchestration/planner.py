@@ -15,6 +15,7 @@ from longtail.orchestration.planned_outputs import (
     context_of,
     draws_plan,
     plan_figure,
+    plan_label_issues,
     plan_model,
     plan_report,
     plan_table,
@@ -211,6 +212,9 @@ def _publish(planner: Planner, params: Params, raw: Run) -> tuple[Params, list[P
             planner.plan.figures[entry] = plan_figure(planner, entry, figure, params, cells, context, beside)
     for entry, model in params.models.items():
         planner.plan.models[entry] = plan_model(planner, entry, model, params, cells, context)
+    if params.label_issues is not None:
+        issues = plan_label_issues(planner, params.label_issues, params.dataset, cells)
+        planner.plan.label_issues[issues.name] = issues
     return params, list(chain.from_iterable(cells.values()))
 
 

@@ -64,6 +64,11 @@ class Run:
         return self.devices * (DECODERS if decodes else 1)
 
     @property
+    def threads(self) -> int:
+        """Cores that share the work of features of pictures where there is no GPU."""
+        return self.cpus if self.step == "features" else 1
+
+    @property
     def memory(self) -> int:
         """Main memory that it asks a cluster for, in MB; a second attempt asks for twice as much."""
         settings = [self.settings, *(run.settings for run in self.inputs)]

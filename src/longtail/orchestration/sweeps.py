@@ -87,6 +87,7 @@ def _expanded(params: Params, name: str, sweep: Sweep) -> Params:
             "figures": {f"sweep_{name}": figure} if len(sweep.grid) <= FIGURE_KEYS else {},
             "sweeps": {},
             "models": {},
+            "label_issues": None,
         }
     )
 

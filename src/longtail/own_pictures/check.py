@@ -8,18 +8,20 @@ import os
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from longtail.data import file_changes, manifest
 from longtail.data.catalogue import files, root_of, troubles, unusable
 from longtail.data.check_command import remember
-from longtail.data.lists import named, some
+from longtail.data.lists import Named, named, some
 from longtail.errors import UserError
-from longtail.own_pictures import figure, report
+from longtail.own_pictures import figure, near_duplicates, report
 from longtail.own_pictures.checked import Checked
 from longtail.own_pictures.inspection import inspect_all
 from longtail.own_pictures.layout import one_line
-from longtail.own_pictures.problems import KINDS, Demands, find, heic_files
+from longtail.own_pictures.planned_parts import planned_parts
+from longtail.own_pictures.problems import KINDS, Demands, Finding, by_weight, find, heic_files
+from longtail.publish import data_problems
 from longtail.runs.progress import Progress
 from longtail.settings.data import ListData, PublishedData
 from longtail.settings.params import Params
@@ -41,7 +43,11 @@ def check_data(file: str) -> None:
             "check-data is for data.kind: folder, list or csv"
         )
     demands = Demands(
-        params.data, params.validation, params.groups, natural=params.imbalance.profile == "natural"
+        params.data,
+        params.validation,
+        params.groups,
+        natural=params.imbalance.profile == "natural",
+        subset_seed=params.subset_seed[0],
     )
     checked = check(params.dataset, demands)
     remember(params.dataset, file)
@@ -71,16 +77,25 @@ def check(dataset: str, demands: Demands) -> Checked:
         before = manifest.read(dataset) or []
     except UserError:  # damaged: read all again
         before = []
-    entries = {entry.path: entry for entry in file_changes.unmoved(dataset, root, before, found)}
+    hashed = data.near_duplicates is not None
+    entries = {
+        entry.path: entry
+        for entry in file_changes.unmoved(dataset, root, before, found)
+        if entry.look or entry.trouble or not hashed
+    }
+    looks = {entry.path: entry for entry in before if entry.look}
     missing = sorted(found.keys() - entries.keys())
     with Progress(f"checking {dataset}", len(missing), "file") as progress:
         try:
             for number, (entry, stat) in enumerate(inspect_all(os.path.realpath(root), missing), 1):
+                known = looks.get(entry.path)
+                if known is not None and known.sha256 == entry.sha256:  # another Pillow may see another bit
+                    entry = entry._replace(look=known.look)
                 entries[entry.path], found[entry.path] = entry, stat
                 progress.to(number)
         except KeyboardInterrupt:  # what was read need not be read again; the rest stays as it was known
-            known = {entry.path: entry for entry in before if entry.path in found}
-            manifest.write(dataset, (known | entries).values())
+            earlier = {entry.path: entry for entry in before if entry.path in found}
+            manifest.write(dataset, (earlier | entries).values())
             file_changes.write_stats(dataset, root, entries.values(), found)
             raise
     manifest.write(dataset, entries.values())
@@ -90,15 +105,54 @@ def check(dataset: str, demands: Demands) -> Checked:
     used = {path for rows in parts.values() for path, _ in rows}
     broken = {path: why for path, why in sorted(troubles(listed, data).items()) if path in used}
     findings = find(demands, listed, parts, broken, root)
+    near, planned = _near(dataset, demands, listed, parts, broken, findings)
     return Checked(
-        dataset, demands, listed, parts, broken, findings, len(missing), time.monotonic() - started
+        dataset,
+        demands,
+        listed,
+        parts,
+        broken,
+        findings,
+        near,
+        planned,
+        len(missing),
+        time.monotonic() - started,
     )
 
 
+def _near(
+    dataset: str,
+    demands: Demands,
+    entries: list[manifest.Entry],
+    parts: Mapping[str, Named],
+    broken: dict[str, str],
+    findings: list[Finding],
+) -> tuple[list[near_duplicates.NearGroup], dict[str, str] | None]:
+    """Groups of near-duplicates and the planned parts of all pictures; adds to the findings."""
+    distance = demands.data.near_duplicates
+    groups = near_duplicates.find(entries, parts, broken, {}, distance)
+    held = demands.data.held_out
+    planned = None
+    if groups or (held and held.groups):
+        try:
+            planned = planned_parts(dataset, demands, parts, broken)
+        except UserError as error:
+            if held and held.groups:
+                findings.append(Finding("too few", "", "train", "", str(error)))
+        else:
+            groups = near_duplicates.find(entries, parts, broken, planned, distance)
+    first = max((one.same_as for one in findings), default=0) + 1
+    findings += near_duplicates.findings(groups, first)
+    findings.sort(key=by_weight)
+    return groups, planned if held and held.groups else None
+
+
 def write(checked: Checked) -> None:
-    """Write report.md, report.csv and report.png beside the manifest."""
+    """Write report.md, report.csv, report.png, near_duplicates.csv and data_problems.html."""
     folder = manifest.file_of(checked.dataset).parent
     report.write(checked, folder)
+    near_duplicates.write(checked.near, folder)
+    data_problems.write(checked.dataset, root_of(checked.demands.data), None, folder)
     figure.write(checked, folder / "report.png")
 
 

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from longtail.data.held_out import trained
 from longtail.groups import group, group_words
 from longtail.publish.figures.drawing import (
     COLOURS,
@@ -64,9 +63,8 @@ def _draw_classes(axis: Axes, checked: "Checked", names: list[str], named: bool)
     held = None if "test" in checked.parts else demands.data.held_out
     all_of = Counter(name for _, name in checked.parts["train"])
     usable = Counter(name for path, name in checked.parts["train"] if path not in checked.broken)
-    left = [
-        trained(usable[name], held, demands.validation) if demands.natural else usable[name] for name in names
-    ]
+    counted = checked.held_and_left()
+    left = [counted[name][1] if demands.natural else usable[name] for name in names]
     groups = [group(count, demands.groups.many_above, demands.groups.few_below) for count in left]
     colours = [GROUP_COLOURS[name] for name in groups]
     places = np.arange(len(names))

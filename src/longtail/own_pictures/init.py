@@ -13,6 +13,7 @@ from statistics import median
 
 from longtail.data import manifest
 from longtail.data.check_command import remember
+from longtail.data.groupings import NEAR
 from longtail.data.held_out import trained
 from longtail.data.lists import some
 from longtail.errors import UserError
@@ -22,12 +23,13 @@ from longtail.own_pictures import check, time_estimate
 from longtail.own_pictures.checked import Checked
 from longtail.own_pictures.choices import choose_groups, choose_held_out, choose_schedule
 from longtail.own_pictures.place import next_steps, project, usable
+from longtail.own_pictures.planned_parts import planned_parts
 from longtail.own_pictures.problems import Demands
 from longtail.own_pictures.settings_text import duration, settings_text
 from longtail.own_pictures.start import Start, start
 from longtail.runs.steps import STEPS
 from longtail.runs.store import write_text
-from longtail.settings.data import FolderData, HeldOut, Pictures
+from longtail.settings.data import CsvData, FolderData, HeldOut, Pictures
 from longtail.settings.datasets import DATASETS
 from longtail.settings.params import Params
 from longtail.settings.published import Groups
@@ -87,6 +89,8 @@ def init(
     machine = time_estimate.measured([Path(first.root) / entry.path for entry in used], 96)
     pictures = sum(left.values())
     schedule = choose_schedule(machine, pictures, len(checked.entries) - pictures, median(sides), minutes)
+    if held is not None and _keeps_together(dataset, first, held, checked):
+        held = held.model_copy(update={"groups": NEAR})
     own = first.model_copy(
         update={
             "held_out": held,
@@ -125,6 +129,18 @@ def _held_out(counts: Mapping[str, int], untested: bool) -> HeldOut:
     held = choose_held_out(min(enough))
     few = untested and len(enough) < len(counts)
     return held.model_copy(update={"untested": True}) if few else held
+
+
+def _keeps_together(dataset: str, data: FolderData | CsvData, held: HeldOut, checked: Checked) -> bool:
+    """Whether there are near-duplicates, and every class can be tested though they stay on one side."""
+    if not checked.near:
+        return False
+    grouped = data.model_copy(update={"held_out": held.model_copy(update={"groups": NEAR})})
+    try:
+        planned_parts(dataset, replace(checked.demands, data=grouped), checked.parts, checked.broken)
+    except UserError:  # a class is one group
+        return False
+    return True
 
 
 def _dataset(name: str | None, path: Path) -> str:

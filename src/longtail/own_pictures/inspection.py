@@ -1,4 +1,4 @@
-"""Picture files, each read once: its hash, its size and mode, and whether it can be decoded to its end.
+"""Picture files, each read once: its hashes, its size and mode, and whether it can be decoded to its end.
 
 A header alone shows no truncated JPEG, and Pillow's `verify` found none of 300 either. Every picture is
 decoded instead, a JPEG at an eighth of its size, which found all 300, and of 300 with 50 random bytes in the
@@ -19,12 +19,13 @@ from hashlib import file_digest
 from multiprocessing import get_context
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from longtail.data.catalogue import leaves
-from longtail.data.decode import ORIENTATION, SIDEWAYS, NotAPicture, eight_bits, opened
+from longtail.data.decode import ORIENTATION, SIDEWAYS, NotAPicture, opened, plain
 from longtail.data.file_changes import Stat
 from longtail.data.manifest import Entry
+from longtail.data.perceptual_hash import SIDE, perceptual_hash
 from longtail.device import cores
 
 CHUNK = 32  # files a task
@@ -68,10 +69,9 @@ def inspect(root: str, path: str) -> Inspected:
             turned = picture.getexif().get(ORIENTATION, 1) in SIDEWAYS
             width, height = picture.size[::-1] if turned else picture.size
             entry = entry._replace(width=width, height=height, mode=mode, format=picture.format or "")
-            picture.draft(None, (1, 1))
+            picture.draft(None, (SIDE, SIDE))  # as small as the hash allows
             picture.load()
-            if picture.mode in ("I", "F"):
-                eight_bits(picture)
+            entry = entry._replace(look=perceptual_hash(plain(ImageOps.exif_transpose(picture), 1)))
     except NotAPicture as reason:
         text = ADDRESS.sub("", str(reason)).replace(f"{root}/", "")
         entry = entry._replace(trouble=text)

@@ -26,11 +26,24 @@ KINDS = {
     ),
     "leak": ("pictures that are in two parts", "remove it from training: what was trained on tests nothing"),
     "conflict": ("pictures that are in two classes", "remove it from the class that is wrong"),
+    "near leak": (
+        "pictures that are nearly the same in two parts",
+        "data.held_out.groups: near_duplicates keeps them on one side; where the dataset names its own test "
+        "images, remove them from training",
+    ),
+    "near conflict": (
+        "pictures that are nearly the same in two classes",
+        "look at them: one class may be wrong, or the two differ in colour or detail",
+    ),
     "too few": ("classes with too few pictures", "add pictures, merge classes, or hold fewer out"),
     "group": ("groups without a class", "set groups so that each has classes, or its column is empty"),
     "duplicate": (
         "pictures that are in a class twice",
         "remove the copies: one may be held out to test what learnt from the other",
+    ),
+    "near duplicate": (
+        "pictures that are nearly the same in a class",
+        "nothing, where data.held_out.groups: near_duplicates keeps them on one side; else remove copies",
     ),
     "empty": ("class folders without a picture", "remove the folder, or add its pictures"),
     "beside": ("pictures beside the class folders", "move them into a class; they are left out"),
@@ -62,7 +75,7 @@ class Finding:
         path: of the file or folder, below the root; "" where a class or group as a whole is meant.
         part, label: where it belongs, by name; "" where nowhere.
         what: in words.
-        same_as: number of the set of same pictures, from 1; 0 where it is in none.
+        same_as: number of the set of same or nearly same pictures, from 1; 0 where it is in none.
     """
 
     kind: str
@@ -82,12 +95,14 @@ class Demands:
         validation: of the settings.
         groups: many, medium, few.
         natural: whether the training images stay as many as they are.
+        subset_seed: of the settings; which pictures a holdout takes.
     """
 
     data: Files
     validation: Validation
     groups: Groups
     natural: bool
+    subset_seed: int = 0
 
 
 def find(
@@ -124,8 +139,12 @@ def find(
         beside = (entry.path for entry in entries if entry.path not in where)
         found += [Finding("beside", path, "", "", "is in no class folder") for path in beside]
         found += _around(demands.data, root, parts)
-    order = list(KINDS)
-    return sorted(found, key=lambda one: (order.index(one.kind), one.same_as, one.path, one.label))
+    return sorted(found, key=by_weight)
+
+
+def by_weight(one: Finding) -> tuple[int, int, str, str]:
+    """The order of findings: worst first, sets together, then by path."""
+    return list(KINDS).index(one.kind), one.same_as, one.path, one.label
 
 
 def _same(

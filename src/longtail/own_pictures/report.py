@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from longtail.data.held_out import tested, trained, validation_words
+from longtail.data.held_out import validation_words
 from longtail.data.lists import some
 from longtail.data.manifest import Entry, write_table
 from longtail.groups import group
@@ -161,11 +161,12 @@ def _classes(checked: "Checked") -> dict[str, Any]:
     heads = ["pictures", *(["usable"] if all_of != usable else []), *(["test"] if held else []), *others]
     heads += ["to train on", "group"] if demands.natural else []
     rows = []
+    counted = checked.held_and_left()
     for name in sorted(all_of, key=lambda name: (-all_of[name], name)):
-        left = trained(usable[name], held, demands.validation)
+        out, left = counted[name]
         row = [name, f"{all_of[name]:,}"]
         row += [f"{usable[name]:,}"] if all_of != usable else []
-        row += [f"{min(usable[name], tested(usable[name], held)):,}"] if held else []
+        row += [f"{out:,}"] if held else []
         row += [f"{counts[part][name]:,}" for part in others]
         row += (
             [f"{left:,}", group(left, demands.groups.many_above, demands.groups.few_below)]

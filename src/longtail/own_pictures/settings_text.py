@@ -48,6 +48,7 @@ def settings_text(
         "file": scalar(getattr(data, "file", "")),
         "held_out": "" if held is None else _flow(held.resolved(hashed=True)),
         "held_why": _held_why(held, all_of),
+        "together": some(len(checked.near), "group"),
         "broken": data.broken,
         "broken_why": f"left out: {some(len(checked.broken), 'file')} of no use, "
         f"see data/checked/{dataset}/report.md"

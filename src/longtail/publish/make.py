@@ -65,6 +65,12 @@ def _model(planned: dict[str, Any], folder: Path) -> None:
     best_model.compute(planned["name"], context["among"], cells_of(planned), folder, groups, licence)
 
 
+def _label_issues(planned: dict[str, Any], folder: Path) -> None:
+    from longtail.publish import suspects
+
+    suspects.compute(planned["context"]["dataset"], cells_of(planned)[0].runs, folder)
+
+
 def _frame(planned: dict[str, Any], folder: Path) -> None:
     from longtail.publish import frame
 
@@ -102,6 +108,7 @@ MAKERS = {
     "tables": _table,
     "figures": _figure,
     "models": _model,
+    "label_issues": _label_issues,
     "frame": _frame,
     "page": _page,
     "report": _report,

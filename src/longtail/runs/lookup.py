@@ -29,8 +29,9 @@ class Finished:
     """A finished run of stage two with all that it is built on.
 
     Attributes:
-        name: of the run of stage two.
-        folders: verified folders by step: stage_two, features, stage_one, split, acquire.
+        name: of the run of stage two, or of features.
+        folders: verified folders by step: stage_two, features, stage_one, split, acquire; and `head`, another
+            run of stage two, where the trunk is as it was published.
         records: run.json of each.
     """
 
@@ -192,24 +193,45 @@ def named(given: str) -> Finished:
     Raises:
         UserError: if there is none or more than one, or something it is built on is damaged or missing.
     """
+    return complete(_only("stage_two", given))
+
+
+def named_features(given: str) -> Finished:
+    """The same of a run of features; its folders are features, split and acquire.
+
+    Raises:
+        UserError: if there is none or more than one, or something it is built on is damaged or missing.
+    """
+    folder = _only("features", given)
+    records = {"features": store.verify(folder, store.record(folder)["identity"])}
+    folders = {"features": folder}
+    for step in ("split", "acquire"):
+        identity = _input(step, folder, records["features"])
+        folders[step] = _identified(step, identity, records)
+        records[step] = store.verify(folders[step], identity)
+    return Finished(folder.name, folders, records)
+
+
+def _only(step: str, given: str) -> Path:
+    """The folder of the finished run of a name, or of a beginning that only one has."""
     wanted = Path(given).name
     folders: dict[str, Path] = {}
-    for folder in _standing("stage_two"):
+    for folder in _standing(step):
         folders.setdefault(folder.name, folder)
     fitting = sorted(name for name in folders if name.startswith(wanted)) if wanted else []
     if wanted in folders:
         fitting = [wanted]
     if len(fitting) != 1:
-        raise UserError(_choose(given, fitting, sorted(folders)))
-    return complete(folders[fitting[0]])
+        raise UserError(_choose(step.replace("_", " "), given, fitting, sorted(folders)))
+    return folders[fitting[0]]
 
 
-def _choose(given: str, fitting: list[str], there: list[str]) -> str:
+def _choose(step: str, given: str, fitting: list[str], there: list[str]) -> str:
     if fitting:
         return f"{given}: {len(fitting)} finished runs begin so: {_some(fitting)}; name one of them"
     if there:
-        return f"{given}: no finished run of stage two begins so; there are {_some(there)}"
-    return f"{given}: no run of stage two is finished here; `make demo` or `snakemake` makes some"
+        return f"{given}: no finished run of {step} begins so; there are {_some(there)}"
+    return f"{given}: no run of {step} is finished here; `make demo` or `snakemake` makes some"
 
 
 def _some(names: list[str]) -> str:
@@ -231,14 +253,23 @@ def complete(folder: Path) -> Finished:
         ("stage_one", "features"),
         ("acquire", "features"),
     ):
-        identity = records[built_on].get("inputs", {}).get(step)
-        if not isinstance(identity, str):
-            raise UserError(f"{folders[built_on] / 'run.json'}: does not say which {step} it is built on")
+        identity = _input(step, folders[built_on], records[built_on])
         folders[step] = _identified(step, identity, records)
         records[step] = store.verify(folders[step], identity)
+    if isinstance(head := records["stage_two"]["inputs"].get("stage_two"), str):
+        folders["head"] = _identified("stage_two", head, records)
+        records["head"] = store.verify(folders["head"], head)
     if records["stage_two"]["inputs"].get("split") != records["split"]["identity"]:
         raise UserError(f"{folder / 'run.json'}: its features are of another split")
     return Finished(folder.name, folders, records)
+
+
+def _input(step: str, folder: Path, record: Mapping[str, Any]) -> str:
+    """The identity of what a run is built on."""
+    identity = record.get("inputs", {}).get(step)
+    if not isinstance(identity, str):
+        raise UserError(f"{folder / 'run.json'}: does not say which {step} it is built on")
+    return identity
 
 
 def _identified(step: str, identity: str, records: dict[str, dict[str, Any]]) -> Path:
@@ -255,7 +286,8 @@ def _identified(step: str, identity: str, records: dict[str, dict[str, Any]]) ->
             damaged = damaged or str(error)
     if damaged:
         raise UserError(damaged)
+    asking = next(iter(records.values()))["run"]
     raise UserError(
-        f"{records['stage_two']['run']}: the {step} run that it is built on ({identity[:8]}) is not here; "
+        f"{asking}: the {step} run that it is built on ({identity[:8]}) is not here; "
         f"`dvc pull` or the command that made the table brings it back"
     )

@@ -5,7 +5,8 @@ from types import ModuleType
 from typing import Any
 
 STEPS = ("acquire", "split", "stage_one", "features", "stage_two")
-PUBLISHED = ("tables", "figures", "models", "frame", "page", "report")  # what is made of finished runs
+# what is made of finished runs
+PUBLISHED = ("tables", "figures", "models", "label_issues", "frame", "page", "report")
 MODULES = {
     "acquire": "longtail.data.acquire",
     "split": "longtail.data.split",

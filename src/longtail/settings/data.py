@@ -14,10 +14,15 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Pictures(Settings):
-    """What the network sees of a picture, which has a size of its own."""
+    """What the network sees of a picture, which has a size of its own.
+
+    Keys that a settings file leaves out are those of the weights with which a recipe begins, where these are
+    known (`longtail.settings.known_weights`), else as here.
+    """
 
     size: int = Field(224, ge=8, le=4096)  # side of the square in pixels
     center: float = Field(0.875, gt=0, le=1)  # share of the shorter side that is seen in evaluation
+    interpolation: Annotated[Literal["bilinear", "bicubic"], Neutral("bilinear")] = "bilinear"
     channels: Literal[1, 3] = 3
     mean: list[float] = Field(IMAGENET_MEAN, max_length=3)  # per channel, of pixels / 255
     std: list[Annotated[float, Field(gt=0)]] = Field(IMAGENET_STD)
@@ -38,6 +43,9 @@ class HeldOut(Settings):
     seed: int = Field(0, ge=0, lt=2**32)
     # whether a class that has no more pictures than would be held out is trained on all the same, untested
     untested: Annotated[bool, Neutral(False)] = False
+    # pictures that never part between training, validation and test: near_duplicates, folder (those of a
+    # sub-folder), or a column of the table of data.kind: csv; null: every picture for itself
+    groups: Annotated[str | None, Field(min_length=1, max_length=200), Neutral(None)] = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "HeldOut":
@@ -64,6 +72,9 @@ class FileData(Settings):
     smallest: int = Field(
         1, ge=1, le=1_000_000
     )  # a picture with a shorter side below this counts as broken; in pixels
+    # bits of 192 in which the perceptual hashes of near-duplicates differ at most (data/perceptual_hash.py);
+    # null: they are not looked for
+    near_duplicates: Annotated[int | None, Field(ge=0, le=64), Neutral(24)] = 24
 
 
 class FolderData(FileData):

@@ -35,6 +35,7 @@ LIGHT = (
     "typing",
     "pydantic",
     "longtail.settings.base",
+    "longtail.settings.known_weights",
     "longtail.settings.schedules",
     "longtail.settings.rich_classes",
     "longtail.settings.split",

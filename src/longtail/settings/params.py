@@ -16,7 +16,7 @@ from longtail.settings.datasets import DATASETS
 from longtail.settings.messages import error_lines, joined
 from longtail.settings.method_blocks import Figure
 from longtail.settings.names import NAME, EntryName, Line
-from longtail.settings.published import Groups, MethodRow, Model, Sweep, Table
+from longtail.settings.published import Groups, LabelIssuesBlock, MethodRow, Model, Sweep, Table
 from longtail.settings.reading import read_file
 from longtail.settings.recipe import Recipe, Training
 from longtail.settings.references import wrong_reference
@@ -62,6 +62,7 @@ class Params(Settings):
     figures: dict[EntryName, Figure] = Field({})
     sweeps: dict[EntryName, Sweep] = Field({})
     models: dict[EntryName, Model] = Field({})
+    label_issues: LabelIssuesBlock | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -150,6 +151,12 @@ class Params(Settings):
                     f"models.{name}.table",
                     "with validation: test the best method would be chosen by test images; name a method",
                 )
+        if (issues := self.label_issues) is not None:
+            if issues.method not in self.methods:
+                allowed = ", ".join(self.methods)
+                raise MisplacedError("label_issues.method", f"{shown(issues.method)} is not one of {allowed}")
+            if not any(issues.method in table.methods for table in self.tables.values()):
+                raise MisplacedError("label_issues.method", f"{shown(issues.method)} stands in no table")
         for name, figure in self.figures.items():
             table_name = getattr(figure.options, "table", None)
             if table_name is not None and table_name not in self.tables:

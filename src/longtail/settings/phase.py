@@ -29,8 +29,9 @@ Classes = Annotated[Literal["all", "rich", "poor"], Neutral("all")]
 
 
 # What keeps its weights: the network but for its head; or but for its head and its last residual block, or
-# the last stage of blocks (Decoupling's "last block" on Places-LT may mean either).
-Freeze = Literal["none", "trunk", "all_but_last_block", "all_but_last_stage"]
+# the last stage of blocks (Decoupling's "last block" on Places-LT may mean either), or its adapters.
+# features: the trunk as it was published, whose features are made once; the recipe trains the head on them.
+Freeze = Literal["none", "trunk", "all_but_last_block", "all_but_last_stage", "all_but_adapters", "features"]
 
 
 # Of what is frozen: train, as in Decoupling's code, takes each batch's statistics and moves the running ones.

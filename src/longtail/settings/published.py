@@ -114,6 +114,12 @@ class Model(Settings):
         return self
 
 
+class LabelIssuesBlock(Settings):
+    """Likely wrong labels, by the features of a method; best those of a pretrained trunk left as it was."""
+
+    method: str
+
+
 class Sweep(Settings):
     """A grid over keys of a method's entries (longtail.orchestration.sweeps)."""
 

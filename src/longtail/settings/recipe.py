@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from longtail.settings.augmentation import Augmentation
 from longtail.settings.base import Neutral, Settings
 from longtail.settings.data import Pictures
+from longtail.settings.frozen_features import PublishedTrunk, refusal
 from longtail.settings.method_blocks import Loss, Network, Observer, Sampler, StepMethod, Transform
 from longtail.settings.phase import Classes, Freeze, FrozenBatchnorm, PhaseSettings
 from longtail.settings.phases import phases
@@ -91,6 +92,8 @@ class Recipe(Training):
     classes: Classes = "all"  # of the first phase
     freeze: Annotated[Freeze, Neutral("none")] = "none"  # in the first phase
     frozen_batchnorm: FrozenBatchnorm = "eval"  # in the first phase
+    # how the first phase's head begins: class_means, of a cosine head, as LIFT's does without texts
+    head_start: Annotated[Literal["random", "class_means"], Neutral("random")] = "random"
     rich: Rich = Rich(above=100)  # data-rich classes, where a phase asks for them; the others are data-poor
     then: Annotated[list[PhaseSettings], Neutral([])] = Field([])
 
@@ -153,6 +156,18 @@ class Recipe(Training):
         return self
 
     @model_validator(mode="after")
+    def _class_means_start_a_cosine_head(self) -> "Recipe":
+        if self.head_start == "class_means" and getattr(self.network.options, "head", None) != "cosine":
+            raise ValueError("head_start: class_means needs a network with head: cosine")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_features_have_a_plain_head(self) -> "Recipe":
+        if wrong := refusal(self):
+            raise ValueError(wrong)
+        return self
+
+    @model_validator(mode="after")
     def _steps_take_what_there_is(self) -> "Recipe":
         """A step says in `takes` what else of a recipe it can do with."""
         for phase in self.phases:
@@ -190,6 +205,6 @@ class StageOneSettings(Settings):
 
     dataset: str
     images: Annotated[Pictures | None, Neutral(None)] = None  # of picture files
-    recipe: Recipe
+    recipe: Recipe | PublishedTrunk  # or no recipe: a trunk as it was published, which nothing trains
     seed: int = Field(ge=0)
     precision: Literal["auto", "bf16", "float32"] = "auto"

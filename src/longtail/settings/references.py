@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from longtail.errors import shown
 from longtail.settings.classifier import Classifier
 from longtail.settings.finished_runs import FinishedRuns
+from longtail.settings.frozen_features import FROZEN
 from longtail.settings.method_blocks import blocks_in
 from longtail.settings.recipe import Recipe
 
@@ -40,6 +41,12 @@ def wrong_reference(
             if block.stage_one not in recipes:
                 there = f"is not an entry of stage_one: {', '.join(recipes)}"
                 return f"{where}.stage_one", f"{shown(block.stage_one)} {there}"
+            if block.stage_two is None and recipes[block.stage_one].freeze == FROZEN:
+                trained = "is trained on frozen features, by stage two"
+                return (
+                    where,
+                    f"the head of {shown(block.stage_one)} {trained}; name stage_two too, e.g. joint",
+                )
             if block.stage_two is None:
                 continue
             if block.stage_two not in classifiers:

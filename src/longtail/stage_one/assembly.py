@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from longtail.data.augmentation import augment
 from longtail.data.labelled_images import Part
 from longtail.errors import UserError
+from longtail.settings.frozen_features import PublishedTrunk
 from longtail.settings.methods import method_module
 from longtail.settings.phase import PhaseSettings
 from longtail.settings.phases import phases
@@ -31,7 +32,7 @@ def make_loss(phase: PhaseSettings, class_counts: Tensor) -> nn.Module:
     return loss
 
 
-def make_network(recipe: Recipe, channels: int, classes: int, *key: str | int) -> nn.Module:
+def make_network(recipe: Recipe | PublishedTrunk, channels: int, classes: int, *key: str | int) -> nn.Module:
     """A fresh network, its weights from the generator of a key."""
 
     def make() -> nn.Module:
@@ -81,6 +82,7 @@ def with_companions(context: StepContext) -> Part:
 
 def make_phase(
     settings: StageOneSettings,
+    recipe: Recipe,
     training: Part,
     images_per_epoch: int,
     class_counts: Tensor,
@@ -91,7 +93,6 @@ def make_phase(
     step: Step,
 ) -> Phase:
     """The last phase of a recipe, on the device; its companions are the last of the training images."""
-    recipe = settings.recipe
     phase = phases(recipe)[-1]
     images = training.images.to(where)
     new = phase_classes.new.to(where)

@@ -30,6 +30,7 @@ from longtail.device import describe, device, peak_memory_mb, resolve_precision,
 from longtail.metrics import metrics
 from longtail.runs.job import Job
 from longtail.runs.progress import Progress
+from longtail.settings.frozen_features import PublishedTrunk
 from longtail.settings.phases import phases
 from longtail.settings.recipe import StageOneSettings
 from longtail.stage_one.assembly import (
@@ -41,6 +42,7 @@ from longtail.stage_one.assembly import (
     with_companions,
 )
 from longtail.stage_one.bank import choose_bank, write_bank
+from longtail.stage_one.class_means import start_at_class_means
 from longtail.stage_one.evaluation import Evaluation, predict
 from longtail.stage_one.history import read_history, write_history
 from longtail.stage_one.launch import launch, nodes, processes
@@ -48,6 +50,7 @@ from longtail.stage_one.loop import has_random_layers, train
 from longtail.stage_one.moving_average import MovingAverage
 from longtail.stage_one.phase import HistoryRow, State
 from longtail.stage_one.phase_classes import phase_classes
+from longtail.stage_one.published_trunk import write_published
 from longtail.stage_one.ranks import ranks
 from longtail.stage_one.step_context import StepContext
 
@@ -94,7 +97,10 @@ def compute_together(jobs: Sequence[Job]) -> list[Exception | None]:
             errors[number] = error
 
     def prepare(number: int) -> None:
-        trainings[number] = TrainingRun(jobs[number])
+        if isinstance(jobs[number].settings.recipe, PublishedTrunk):
+            write_published(jobs[number])
+        else:
+            trainings[number] = TrainingRun(jobs[number])
 
     for number in range(len(jobs)):
         attempt(number, partial(prepare, number))
@@ -125,6 +131,8 @@ class TrainingRun:
 
     def __init__(self, job: Job) -> None:
         settings: StageOneSettings = job.settings
+        recipe = settings.recipe
+        assert not isinstance(recipe, PublishedTrunk)
         mean, std = mean_and_std(settings.dataset, settings.images)
         where = device()
         set_up(where)
@@ -134,8 +142,8 @@ class TrainingRun:
         def prepare(images: Tensor) -> Tensor:
             return normalise(images, mean, std)
 
-        recipe, phase = settings.recipe, phases(settings.recipe)[-1]
-        self.job, self._settings, self._where = job, settings, where
+        phase = phases(recipe)[-1]
+        self.job, self._settings, self._recipe, self._where = job, settings, recipe, where
         self._precision = resolve_precision(settings.precision, where)
         self._class_counts = read_counts(split)
         self._classes = phase_classes(recipe, self._class_counts)
@@ -149,6 +157,8 @@ class TrainingRun:
             of: Any = network.features
             return predict(network, images, prepare, where, self._precision, of)
 
+        if recipe.head_start == "class_means" and "stage_one" not in job.inputs:
+            start_at_class_means(network, features(training.images), training.labels)
         self._training = training
         self._bank = choose_bank(phase, self._classes.left_out, training, features, settings.seed)
         members = self._classes.members(training.labels, self._bank)
@@ -186,7 +196,7 @@ class TrainingRun:
         observers = make_observers(recipe, self._class_counts)
         size = len(own.labels)
         self._phase = make_phase(
-            settings, joined, size, counts, observers, self._classes, prepare, where, step
+            settings, recipe, joined, size, counts, observers, self._classes, prepare, where, step
         )
         self._evaluation = Evaluation(
             self._result, parts, prepare, where, self._precision, self._classes.seen
@@ -224,7 +234,7 @@ class TrainingRun:
                 f"{torch.get_num_threads()} threads",
                 path=job.scratch / "checkpoint.safetensors",
                 evaluate=self._evaluation.accuracies,
-                evaluate_every=self._settings.recipe.evaluate_every,
+                evaluate_every=self._recipe.evaluate_every,
                 report=self.report,
                 history=self._before.history,
             )
@@ -246,7 +256,7 @@ class TrainingRun:
             part: metrics(*found, self._class_counts) for part, found in self._evaluation.last().items()
         }
         if self._classes.rich is not None and not bool((self._classes.rich & ~self._classes.seen).any()):
-            phase, rich = phases(self._settings.recipe)[-1].name, self._classes.rich
+            phase, rich = phases(self._recipe)[-1].name, self._classes.rich
             measured["rich"] = {**self._before.rich, phase: _among(self._evaluation.last(), rich)}
         if len(self._bank):
             write_bank(job.folder / "bank.csv", self._bank, self._training)

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -31,7 +32,8 @@ def compute(job: Job) -> None:
     where = device()
     set_up(where)
     features, split = job.inputs["features"], job.inputs["split"]
-    data = read_features(features, split, getattr(settings.method.options, "reads", "") == "whole")
+    whole = getattr(settings.method.options, "reads", "") == "whole"
+    data = read_features(features, split, whole, job.inputs.get("stage_two"))
     classes = len(data.class_counts)
     fit: Callable[..., Fitted] = method_module("stage_two", settings.method.name).fit
     with ExitStack() as stack:
@@ -87,12 +89,18 @@ def compute(job: Job) -> None:
     )
 
 
-def read_features(folder: Path, split: Path, whole: bool = False) -> FeatureData:
-    """What the step `features` wrote, as a method reads it; features of all training images if asked."""
+def read_features(folder: Path, split: Path, whole: bool = False, trained: Path | None = None) -> FeatureData:
+    """What the step `features` wrote, as a method reads it; features of all training images if asked.
+
+    Args:
+        folder, split: finished runs.
+        whole: whether the features of all training images are read.
+        trained: the run of stage two that trained the head, where the trunk is as it was published.
+    """
     views, head = load_file(folder / "views.safetensors"), load_file(folder / "head.safetensors")
     validation = load_file(folder / "validation.safetensors")
     all_images = load_file(folder / "whole.safetensors") if whole else {}
-    return FeatureData(
+    found = FeatureData(
         views=views["features"],
         view_logits=views["logits"],
         labels=views["labels"],
@@ -105,4 +113,18 @@ def read_features(folder: Path, split: Path, whole: bool = False) -> FeatureData
         head_normalises="normalise" in head,
         whole=all_images.get("features"),
         whole_labels=all_images.get("labels"),
+    )
+    return found if trained is None else with_head(found, trained)
+
+
+def with_head(data: FeatureData, run: Path) -> FeatureData:
+    """The same with the classifier of a finished run as stage one's head, and its logits."""
+    state = load_file(run / "classifier.safetensors")
+    classifier = Fitted(weight=state["weight"], bias=state["bias"], normalise="normalise" in state)
+    return replace(
+        data,
+        view_logits=classifier.logits(data.views),
+        head_weight=classifier.weight,
+        head_bias=classifier.bias,
+        head_normalises=classifier.normalise,
     )

@@ -1,4 +1,4 @@
-"""Any backbone of timm; these tests need timm, which is optional, but for those of its absence."""
+"""Any backbone of timm."""
 
 import sys
 from copy import deepcopy
@@ -37,7 +37,7 @@ def network(
 
 def test_without_timm_it_is_one_line_that_says_how_to_have_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match=r"timm is not installed; `\.venv/bin/pip install timm` adds it"):
+    with pytest.raises(UserError, match=r"timm is not installed; `make environment` installs it"):
         network()
 
 
@@ -144,7 +144,10 @@ def test_timms_own_weights_are_taken_and_their_digest_is_told(timm, monkeypatch)
     assert not (model.backbone.conv1.weight == 0.25).all()
     said = model.load_pretrained()
     assert (model.backbone.conv1.weight == 0.25).all()
-    assert said == f"timm's resnet18.a1_in1k, SHA-256 of its tensors {timm_model.digest(model.backbone)}"
+    assert said == (
+        "timm's resnet18.a1_in1k, licence apache-2.0, "
+        f"SHA-256 of its tensors {timm_model.digest(model.backbone)}"
+    )
 
 
 def test_weights_that_cannot_be_had_are_one_line(timm, monkeypatch):

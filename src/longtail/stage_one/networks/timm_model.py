@@ -1,8 +1,7 @@
 """Any classification backbone of timm (PyTorch Image Models), as features and a head of ours.
 
-timm is optional: `pip install timm`, or the package's extra `timm`. Features are what timm's own classifier
-reads. Only architectures that end with a ReLU have features >= 0, which Tukey's ladder needs: not vision
-transformers, nor what ends with GELU, SiLU or Hardswish.
+Features are what timm's own classifier reads. Only architectures that end with a ReLU have features >= 0,
+which Tukey's ladder needs: not vision transformers, nor what ends with GELU, SiLU or Hardswish.
 """
 
 import re
@@ -18,10 +17,21 @@ from torch import Tensor, nn
 from longtail.errors import UserError
 from longtail.settings.base import Neutral
 from longtail.settings.base import Settings as BaseSettings
+from longtail.settings.known_weights import EMBEDDED, EMBEDDED_ARCHITECTURE, EMBEDDED_WEIGHTS
 from longtail.settings.weight_file import WeightFile, as_file
+from longtail.stage_one.networks.adapters import adapt, take_trunk
 from longtail.stage_one.networks.batchnorm import stop_counting
 from longtail.stage_one.networks.cosine import CosineHead
+from longtail.stage_one.networks.embedded_weights import SHA256, read_embedded
 from longtail.stage_one.networks.pretrained import digest, load, read
+
+
+class Adapters(BaseSettings):
+    """In every block of a vision transformer; `freeze: all_but_adapters` trains them and the head."""
+
+    form: Literal["adaptformer", "lora"] = "adaptformer"  # [paper] LIFT: adaptformer
+    # [paper] null: 2^floor(log2(classes / 2 blocks)), at least 1
+    bottleneck: int | None = Field(None, ge=1, le=4096)
 
 
 class Settings(BaseSettings):
@@ -30,12 +40,18 @@ class Settings(BaseSettings):
     architecture: str = Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)?$")  # timm's name, e.g. resnet50.a1_in1k
     head: Annotated[Literal["linear", "cosine"], Neutral("linear")] = "linear"
     scale: Annotated[float, Neutral(30.0)] = Field(30.0, gt=0)  # of a cosine head's logits
-    # true: timm's own, those of the tag behind the architecture's name; or a file of weights
-    pretrained: Annotated[bool | WeightFile, Neutral(False)] = False
+    # true: timm's own, those of the tag behind the architecture's name; efficientnet_lite0: those in a
+    # package of the environment; or a file of weights
+    pretrained: Annotated[bool | Literal["efficientnet_lite0"] | WeightFile, Neutral(False)] = False
+    adapters: Annotated[Adapters | None, Neutral(None)] = None
+    # side of the pictures, for a transformer whose own it is not; null: the architecture's own
+    image_size: Annotated[int | None, Neutral(None)] = Field(None, ge=8, le=4096)
 
     @field_validator("pretrained", mode="before")
     @classmethod
     def _a_path(cls, value: object) -> object:
+        if value == EMBEDDED:
+            return value
         return False if value is None else as_file(value)
 
     @model_validator(mode="after")
@@ -45,6 +61,8 @@ class Settings(BaseSettings):
                 f"pretrained: true needs a tag that says which weights, e.g. {self.architecture}.a1_in1k; "
                 "`timm.list_pretrained()` lists them"
             )
+        if self.pretrained == EMBEDDED and self.architecture != EMBEDDED_ARCHITECTURE:
+            raise ValueError(f"pretrained: {EMBEDDED} needs architecture: {EMBEDDED_ARCHITECTURE}")
         return self
 
 
@@ -61,6 +79,10 @@ class TimmModel(nn.Module):
         self._settings, self._channels = settings, channels
         self.backbone = self._created(pretrained=False)
         stop_counting(self.backbone)
+        self._added: list[nn.Module] = []  # modules of the backbone: a list, so that they have one name
+        if settings.adapters:
+            form, bottleneck = settings.adapters.form, settings.adapters.bottleneck
+            self._added += adapt(self.backbone, form, bottleneck, classes)
         backbone: Any = self.backbone
         dimensions: int = getattr(backbone, "head_hidden_size", None) or backbone.num_features
         self.head: nn.Module = (
@@ -72,8 +94,9 @@ class TimmModel(nn.Module):
     def _created(self, pretrained: bool) -> nn.Module:
         timm, name = _timm(), self._settings.architecture
         try:
+            size = {"img_size": self._settings.image_size} if self._settings.image_size else {}
             model: nn.Module = timm.create_model(
-                name, pretrained=pretrained, num_classes=0, in_chans=self._channels
+                name, pretrained=pretrained, num_classes=0, in_chans=self._channels, **size
             )
         except Exception as error:  # of a registry, of a download by one of several libraries
             reason = " ".join(str(error).split())[:160]
@@ -92,15 +115,35 @@ class TimmModel(nn.Module):
             UserError: if they are not there, not those that were planned, or do not fit.
         """
         source = self._settings.pretrained
-        if isinstance(source, WeightFile):
-            classifier = getattr(self.backbone, "pretrained_cfg", {}).get("classifier") or ()
-            names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-            load(self.backbone, read(source), source.file, tuple(f"{name}." for name in names))
-            return f"{source.file}, SHA-256 {source.sha256}"
         if not source:
             return None
-        self.backbone.load_state_dict(self._created(pretrained=True).state_dict())
-        return f"timm's {self._settings.architecture}, SHA-256 of its tensors {digest(self.backbone)}"
+        plain = self.backbone
+        if self._settings.adapters:
+            plain = self._created(pretrained=False)
+            stop_counting(plain)
+        if source == EMBEDDED:
+            load(plain, read_embedded(), EMBEDDED, ("classifier.",))
+            said = f"{EMBEDDED_WEIGHTS.source}, licence {EMBEDDED_WEIGHTS.licence}, SHA-256 {SHA256}"
+        elif isinstance(source, WeightFile):
+            classifier = getattr(plain, "pretrained_cfg", {}).get("classifier") or ()
+            names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+            load(plain, read(source), source.file, tuple(f"{name}." for name in names))
+            said = f"{source.file}, SHA-256 {source.sha256}"
+        else:
+            plain.load_state_dict(self._created(pretrained=True).state_dict())
+            licence = getattr(plain, "pretrained_cfg", {}).get("license") or "not stated"
+            said = (
+                f"timm's {self._settings.architecture}, licence {licence}, "
+                f"SHA-256 of its tensors {digest(plain)}"
+            )
+        if plain is not self.backbone:
+            take_trunk(self.backbone, plain)
+        return said
+
+    @property
+    def adapters(self) -> nn.Module | None:
+        """All adapters; None where the network has none."""
+        return nn.ModuleList(self._added) if self._added else None
 
     @property
     def last_block(self) -> nn.Module | None:
@@ -127,7 +170,14 @@ class TimmModel(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Images (B, channels, H, W) to features (B, d), at least float32."""
-        found: Tensor = self.backbone(x)
+        try:
+            found: Tensor = self.backbone(x)
+        except AssertionError as error:  # of a transformer of another size
+            side = x.shape[-1]
+            raise UserError(
+                f"network timm_model: {self._settings.architecture}: {' '.join(str(error).split())[:120]}; "
+                f"give the network image_size: {side}, or data.images the size that it was made for"
+            ) from None
         return found.to(torch.promote_types(found.dtype, torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,8 +200,7 @@ def _timm() -> ModuleType:
         return import_module("timm")
     except ModuleNotFoundError as error:
         raise UserError(
-            f"network timm_model: {error.name} is not installed; `.venv/bin/pip install timm` adds it, "
-            "or take network: {name: resnet}"
+            f"network timm_model: {error.name} is not installed; `make environment` installs it"
         ) from None
 
 
