@@ -204,9 +204,11 @@ def make(settings: Settings, context: StepContext) -> Part:
     views = context.generator("companions", "views")
     small: Tensor | None = None
     if settings.view == "clean":
-        small = torch.cat([maps_of(images[rows], rows) for rows in torch.arange(len(labels)).split(CHUNK)])
+        small = torch.cat(
+            [maps_of(images[rows], rows) for rows in torch.split(torch.arange(len(labels)), CHUNK)]
+        )
     new = []
-    for places in torch.arange(len(of)).split(CHUNK):
+    for places in torch.split(torch.arange(len(of)), CHUNK):
         rows = of[places]
         if small is None:
             own = maps_of(augment(images[rows], context.recipe.augmentation, views), rows)
