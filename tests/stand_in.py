@@ -88,7 +88,8 @@ class Graph:
             for func, args, kwargs, outputs in self.steps:
                 found = _tensors(func(*args, **kwargs))
                 for output, value in zip(outputs, found, strict=True) if outputs else ():
-                    if _storage(output) in self.made:
+                    # forward-mode differentiation has zeros without memory, which stay what they are
+                    if _storage(output) in self.made and not output._is_zerotensor():
                         output.copy_(value)
 
 

@@ -23,13 +23,10 @@ FRONTIER = Params.load(tiny_runs.ROOT / "workflow/settings/frontier-200-epochs.y
 # one of them has a teacher
 ALONE = {name: recipe for name, recipe in FRONTIER.items() if recipe.step.name == "supervised"}
 RECIPES = {**PARAMS.stage_one, **{f"frontier {name}": recipe for name, recipe in ALONE.items()}}
-DRAWN_ON_THE_DEVICE = (
-    "free_lunch",
-    "tailcalibx",
-    "afg",
-    "afg_without_kd",
-    "afg_mapped_back",
-)  # other normals than the CPU's
+DRAWN_ON_THE_DEVICE = [
+    *("free_lunch", "tailcalibx"),
+    *(name for name in PARAMS.stage_two if PARAMS.stage_two[name].method.name == "afg"),
+]  # other normals than the CPU's
 
 
 @pytest.fixture

@@ -145,10 +145,16 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--minutes",
         type=float,
-        default=12,
         metavar="N",
-        help="that all may take on this machine (default: 12)",
+        help="that all may take on this machine (default: 3 with published weights, 12 without)",
     )
+    sub.add_argument(
+        "--weights",
+        metavar="WHICH",
+        help="published weights to begin with: efficientnet_lite0, torchvision, a name of timm's such as "
+        "resnet50.a1_in1k, or ARCHITECTURE=FILE (default: look for some)",
+    )
+    sub.add_argument("--from-scratch", action="store_true", help="begin with random weights")
     sub = command(
         "check-data", "read every picture of a dataset of files and report what is wrong", _check_data
     )
@@ -238,7 +244,16 @@ def _check(options: argparse.Namespace) -> None:
 def _init(options: argparse.Namespace) -> None:
     from longtail.own_pictures.init import init
 
-    init(options.path, options.name, options.to, options.minutes, options.root, options.untested)
+    init(
+        options.path,
+        options.name,
+        options.to,
+        options.minutes,
+        options.root,
+        options.untested,
+        options.weights,
+        options.from_scratch,
+    )
 
 
 def _check_data(options: argparse.Namespace) -> None:

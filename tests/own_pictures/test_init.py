@@ -20,7 +20,7 @@ from longtail.errors import UserError
 from longtail.groups import group
 from longtail.orchestration.planner import plan
 from longtail.own_pictures import figure as check_figure
-from longtail.own_pictures import place
+from longtail.own_pictures import place, weights
 from longtail.own_pictures import time_estimate as cost
 from longtail.own_pictures.choices import LEAST, MOST, choose_batch_size, choose_groups, choose_schedule
 from longtail.own_pictures.layout import layout
@@ -40,6 +40,8 @@ def in_a_folder(tmp_path, monkeypatch):
         (tmp_path / "here" / name).touch()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(cost, "measured", lambda files, size: CPU)
+    monkeypatch.setattr(cost, "forward_seconds", lambda network, size: 0.015)
+    monkeypatch.setattr(weights, "_is_cached", lambda name: False)
     monkeypatch.setattr(check_figure, "write", lambda checked, file: file.touch())
 
 
@@ -63,7 +65,10 @@ def made(capsys, root: Path, *words: object) -> Params:
     assert "longtail predict results/" in out
     params = Params.load(file[1])
     planned = plan(params, file[1])
-    assert len(planned.stage_one) == 2 * len(params.seeds)
+    seeds = len(params.seeds)
+    # heads share one published trunk; from random weights two recipes are trained
+    trained = 2 * seeds if "--from-scratch" in words else 1 + seeds * ("tuned" in params.stage_one)
+    assert len(planned.stage_one) == trained
     assert set(planned.tables) == {"comparison"}
     members.current(params.dataset, params.data)
     return params
@@ -204,7 +209,7 @@ def test_more_time_is_a_better_network_and_a_gpu_a_larger_one():
 
 def test_the_settings_are_read_and_planned(tmp_path, capsys):
     root = class_folders(tmp_path / "My Photos!", {"cat": 40, "dog": 20, "emu": 9})
-    params = made(capsys, root)
+    params = made(capsys, root, "--from-scratch")
     assert params.dataset == "my-photos"
     assert params.data.held_out.per_class == 3
     assert params.validation.source == "holdout"
@@ -359,6 +364,8 @@ def test_names_in_letters_that_the_font_lacks_are_no_noise(tmp_path, capsys, mon
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(cost, "measured", lambda files, size: CPU)
+    monkeypatch.setattr(cost, "forward_seconds", lambda network, size: 0.015)
+    monkeypatch.setattr(weights, "_is_cached", lambda name: False)
     root = class_folders(tmp_path / "pets", {"\u732b": 6, "\u0915\u0941\u0924\u094d\u0924\u093e": 5})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -535,11 +542,53 @@ def test_this_machine_is_measured(tmp_path, monkeypatch):
     assert found.cores == len(os.sched_getaffinity(0))
 
 
-def test_the_photographs(shared, capsys):
-    params = made(capsys, shared / "data/photos")
+@pytest.mark.parametrize(("words", "seeds"), [((), [0, 1, 2]), (("--from-scratch",), [0])])
+def test_the_photographs(words, seeds, shared, capsys):
+    params = made(capsys, shared / "data/photos", *words)
     assert params.data.held_out.per_class == 10
     assert params.groups.few_below > 20
-    assert params.seeds == [0]
+    assert params.seeds == seeds
+
+
+# weights
+
+
+def test_heads_on_published_weights_are_planned_on_one_pass_over_the_pictures(tmp_path, capsys):
+    root = class_folders(tmp_path / "birds", {"heron": 40, "owl": 20, "wren": 9})
+    params = made(capsys, root)
+    assert {recipe.freeze for name, recipe in params.stage_one.items() if name != "tuned"} == {"features"}
+    assert params.stage_one["ce"].network.options.pretrained == "efficientnet_lite0"
+    runs = plan(params, "birds.yaml")
+    assert sum("published" in name for name in runs.features) == len(runs.features) - 3  # of the tuned ones
+    assert len({run.identity for run in runs.features.values() if "published" in run.name}) == 1
+    assert {row.label for row in params.tables["comparison"].rows} >= {"cRT", "Linear head", "GraLoss"}
+    out = Path("birds.yaml").read_text()
+    assert "licence: Apache-2.0" in out
+    assert "in the environment, no network is needed" in out
+
+
+def test_little_time_leaves_fine_tuning_and_views_out(tmp_path, capsys):
+    root = class_folders(tmp_path / "birds", {"heron": 40, "owl": 20, "wren": 9})
+    params = made(capsys, root, "--minutes", "0.1", "--to", "short.yaml")
+    assert "tuned" not in params.stage_one
+    assert params.features.views == 0
+
+
+def test_from_scratch_and_weights_exclude_each_other(tmp_path, capsys):
+    root = class_folders(tmp_path / "birds", {"heron": 40, "owl": 20})
+    code, out, err = run(capsys, root, "--from-scratch", "--weights", "torchvision")
+    assert (code, out) == (2, "")
+    assert err == "--from-scratch begins with random weights; leave --weights out, or --from-scratch\n"
+
+
+def test_where_there_are_no_weights_training_begins_from_scratch_and_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(weights, "_is_embedded", lambda: False)
+    monkeypatch.setattr(weights, "_hub_answers", lambda: False)
+    root = class_folders(tmp_path / "birds", {"heron": 12, "owl": 9})
+    code, out, err = run(capsys, root)
+    assert (code, err) == (0, "")
+    assert "weights: random, no published weights are here, and no network to have them from\n" in out
+    assert Params.load("birds.yaml").stage_one["ce"].network.options.pretrained is None
 
 
 # DVC

@@ -113,7 +113,11 @@ def test_the_projects_own_settings_are_valid(root):
             {"name": "class_aware", "samples_per_class": 0},
             "training.sampler.samples_per_class: 0 is below 1",
         ),
-        ("training/transforms", ["cutmix"], "training.transforms[0]: there is no 'cutmix'; there are minority_cutmix"),
+        (
+            "training/transforms",
+            ["cutmix"],
+            "training.transforms[0]: there is no 'cutmix'; there are minority_cutmix",
+        ),
         (
             "stage_one/ce/transforms",
             [{"name": "remix", "kappa": 0.5}],

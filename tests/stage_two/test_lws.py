@@ -4,6 +4,7 @@ import torch.nn.functional as F
 
 from longtail.stage_two import joint, lws
 from longtail.stage_two.classifier import class_accuracy
+from longtail.stage_two.draws import rows
 
 from .test_afg import mixture, silent
 
@@ -53,3 +54,25 @@ def test_the_class_balanced_loss_comes_near_its_minimum():
         float(balanced(s).detach()) for s in (torch.ones(6), fitted.tensors["scale"], scale)
     )
     assert found - best < 0.02 * (start - best)
+
+
+def test_a_class_gives_so_many_images_in_its_turn(monkeypatch):
+    data, *_ = mixture()
+    seen = []
+
+    def noted(sampler, labels, views, random, progress, each):
+        seen.append(
+            (sampler, each, labels[rows(sampler, labels, views, random, progress, each) % len(labels)])
+        )
+        return rows(sampler, labels, views, random, progress, each)
+
+    monkeypatch.setattr(lws, "rows", noted)
+    for each in (1, 2, 4):
+        lws.fit(data, lws.Settings(sampler="class_aware", samples_per_class=each, epochs=1), 0, silent)
+        labels = seen[-1][2]
+        turns = labels[: len(labels) // each * each].view(-1, each)
+        assert bool((turns == turns[:, :1]).all())
+        assert len(turns[:6, 0].unique()) == 6  # every class in its turn
+    lws.fit(data, lws.Settings(samples_per_class=2, epochs=1), 0, silent)
+    assert seen[-1][:2] == ("class_balanced", 2)
+    assert "samples_per_class" not in lws.Settings().resolved(hashed=True)

@@ -8,6 +8,7 @@ from itertools import accumulate
 from longtail.groups import group
 from longtail.own_pictures import time_estimate
 from longtail.own_pictures.time_estimate import Machine
+from longtail.own_pictures.weights import Weights
 from longtail.settings.data import HeldOut
 from longtail.settings.published import Groups
 
@@ -158,6 +159,63 @@ def _schedule(
     )
     epochs = max(LEAST, min(MOST, int((60 * minutes - fixed) / (rounds * epoch))))
     return Schedule(architecture, size, epochs, views, seeds, fixed + rounds * epochs * epoch, epoch)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What is trained on features of published weights, and how long all takes.
+
+    Attributes:
+        views: augmented views an image.
+        seeds: of heads and classifiers.
+        tuned: whether the network learns on in one recipe more.
+        seconds: of everything.
+    """
+
+    views: int
+    seeds: int
+    tuned: bool
+    seconds: float
+
+
+METHODS = 9  # of the table on features of published weights
+TUNED_EPOCHS = 3  # of the last stage, or of adapters
+TUNED_COST = 1.3  # of a pass forward: gradients reach the last stage, or adapters, alone
+FITTING = 1.6  # seconds of a core that a head or a classifier on features takes, AFG the longest
+PUBLISHING = 60.0  # seconds of a core for table, figures, page, report and the exported model
+
+
+def passes(pictures: int, others: int, views: int, machine: Machine) -> float:
+    """How many pictures a core, or the GPU, has to see for all features."""
+    seen = pictures * (views + 1) + others
+    return float(seen) if machine.gpu else seen / machine.cores * machine.crowded
+
+
+def choose_heads(
+    machine: Machine, weights: Weights, pictures: int, others: int, methods: int, minutes: float
+) -> Heads:
+    """As many views as there is time for; fine-tuning beside where there is a GPU or time is left.
+
+    Args:
+        machine: as measured.
+        weights: that the network begins with.
+        pictures: to train on.
+        others: validation and test images.
+        methods: heads and classifiers of the table.
+        minutes: for everything, on this machine.
+    """
+    each = weights.seconds + (machine.decoding / machine.cores if machine.gpu else machine.decoding)
+    seeds = 3
+    rest = 6 * time_estimate.START + (methods * seeds * FITTING + PUBLISHING) / machine.cores
+
+    def seconds(views: int) -> float:
+        return rest + passes(pictures, others, views, machine) * each
+
+    views = next((views for views in (2, 1) if seconds(views) <= 60 * minutes), 0)
+    views = views if machine.gpu else min(views, 1)
+    tuning = seeds * TUNED_EPOCHS * pictures * each * TUNED_COST / (1 if machine.gpu else machine.cores)
+    tuned = machine.gpu or seconds(views) + tuning <= 60 * minutes
+    return Heads(views, seeds, tuned, seconds(views) + tuning * tuned)
 
 
 def choose_batch_size(pictures: int, gpu: bool) -> int:

@@ -6,10 +6,11 @@ What is chosen and why stands beside each value in the file; docs/how-to/own-pic
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from longtail.data import manifest
 from longtail.data.check_command import remember
@@ -21,12 +22,20 @@ from longtail.orchestration.pipeline import under_dvc
 from longtail.orchestration.planner import plan
 from longtail.own_pictures import check, time_estimate
 from longtail.own_pictures.checked import Checked
-from longtail.own_pictures.choices import choose_groups, choose_held_out, choose_schedule
+from longtail.own_pictures.choices import (
+    METHODS,
+    choose_groups,
+    choose_heads,
+    choose_held_out,
+    choose_schedule,
+    passes,
+)
 from longtail.own_pictures.place import next_steps, project, usable
 from longtail.own_pictures.planned_parts import planned_parts
 from longtail.own_pictures.problems import Demands
-from longtail.own_pictures.settings_text import duration, settings_text
+from longtail.own_pictures.settings_text import duration, from_scratch, pretrained, settings_text
 from longtail.own_pictures.start import Start, start
+from longtail.own_pictures.weights import choose_weights
 from longtail.runs.steps import STEPS
 from longtail.runs.store import write_text
 from longtail.settings.data import CsvData, FolderData, HeldOut, Pictures
@@ -42,9 +51,11 @@ def init(
     given: str,
     name: str | None,
     to: str | None,
-    minutes: float,
+    minutes: float | None = None,
     root: str | None = None,
     untested: bool = False,
+    weights: str | None = None,
+    scratch: bool = False,
 ) -> Path:
     """Check a folder or a table of pictures and write its settings file; the file.
 
@@ -54,15 +65,20 @@ def init(
         given: the folder, or a CSV file.
         name: of the dataset; None: that of the folder or file.
         to: the settings file; None: NAME.yaml.
-        minutes: that all may take.
+        minutes: that all may take; None: 3 with published weights, 12 from random ones.
         root: to which the paths of a CSV file are relative; None: its own folder.
         untested: whether classes with too few pictures to test are trained on.
+        weights: to begin with (`longtail.own_pictures.weights`); None: look for some.
+        scratch: whether to begin with random weights.
 
     Raises:
-        UserError: if the file is there, or there are too few classes or pictures.
+        UserError: if the file is there, there are too few classes or pictures, or weights that were asked for
+            are not to be had.
     """
-    if not minutes > 0:
+    if minutes is not None and not minutes > 0:
         raise UserError(f"--minutes {minutes:g}: should be above 0")
+    if scratch and weights is not None:
+        raise UserError("--from-scratch begins with random weights; leave --weights out, or --from-scratch")
     stood = Path.cwd()
     place = project()
     elsewhere = stood != place
@@ -86,33 +102,70 @@ def init(
     groups, groups_why = choose_groups(list(left.values()))
     used = [entry for entry in checked.entries if not entry.trouble]
     sides = [min(entry.width, entry.height) for entry in used]
-    machine = time_estimate.measured([Path(first.root) / entry.path for entry in used], 96)
+    files = [Path(first.root) / entry.path for entry in used]
     pictures = sum(left.values())
-    schedule = choose_schedule(machine, pictures, len(checked.entries) - pictures, median(sides), minutes)
+    images, training, seconds = _training(
+        files, pictures, len(checked.entries) - pictures, median(sides), minutes, weights, scratch
+    )
     if held is not None and _keeps_together(dataset, first, held, checked):
         held = held.model_copy(update={"groups": NEAR})
     own = first.model_copy(
         update={
             "held_out": held,
             "broken": "skip" if checked.broken else "stop",
-            "images": Pictures(size=schedule.size),
+            "images": images,
         }
     )
     again = check.check(dataset, Demands(own, validation, groups, natural=True))
     checked = replace(again, read=checked.read, seconds=checked.seconds)
     check.write(checked)
     print(check.summary(checked, begun.taken, absolute=elsewhere))
-    text = settings_text(
-        dataset, own, begun, checked, left, groups, groups_why, schedule, machine, median(sides), minutes
-    )
+    text = settings_text(dataset, own, begun, checked, left, groups, groups_why, training)
     results = _verify(text, file)
     write_text(file, text)
     remember(dataset, file)
     steps = "\n".join(f"  {step}" for step in next_steps(stood, file, results))
     shown = place / file if elsewhere else file
-    print(f"\nsettings: {shown}, about {duration(schedule.seconds)} in all on this machine. Next:\n{steps}")
+    print(f"weights: {training['said']}")
+    print(f"\nsettings: {shown}, about {duration(seconds)} in all on this machine. Next:\n{steps}")
     print(under_dvc(file))
     return file
+
+
+def _training(
+    files: Sequence[Path],
+    pictures: int,
+    others: int,
+    side: float,
+    minutes: float | None,
+    asked: str | None,
+    scratch: bool,
+) -> tuple[Pictures, dict[str, Any], float]:
+    """How to train: what is seen of a picture, what the settings file says of it, and seconds in all.
+
+    Args:
+        files: of all usable pictures.
+        pictures: to train on.
+        others: validation and test images.
+        side: median of the pictures' shorter sides in pixels.
+        minutes, asked, scratch: as the user says.
+    """
+    if not scratch:
+        time = 3.0 if minutes is None else minutes
+        machine = time_estimate.measured(files, 224)
+        found = choose_weights(
+            asked, time_estimate.forward_seconds, 60 * time, passes(pictures, others, 1, machine)
+        )
+        if found is not None:
+            heads = choose_heads(machine, found, pictures, others, METHODS, time)
+            said = pretrained(heads, found, machine, time)
+            return Pictures(), said, heads.seconds
+    why = "as asked for" if scratch else "no published weights are here, and no network to have them from"
+    time = 12.0 if minutes is None else minutes
+    machine = time_estimate.measured(files, 96)
+    schedule = choose_schedule(machine, pictures, others, side, time)
+    said = from_scratch(schedule, machine, pictures, side, time, why)
+    return Pictures(size=schedule.size), said, schedule.seconds
 
 
 def _seen(text: str | None, stood: Path, place: Path) -> Path | None:

@@ -13,14 +13,16 @@ The figures for a GPU have not been held against one.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from longtail import device
 from longtail.data.decode import NotAPicture, center, square
+from longtail.settings.methods import method_module, settings_of
 
 # 10^9 multiply-accumulate operations of a forward pass at 224 x 224 (counted on torchvision's networks).
 GMACS = {"resnet10": 0.89, "resnet18": 1.82, "resnet50": 4.09}
@@ -118,6 +120,40 @@ def _step(architecture: str, size: int, batch: int, device: str) -> float:
             if device == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+    return sorted(times[WARM:])[MEASURED_STEPS // 2]
+
+
+def forward_seconds(network: Mapping[str, Any], size: int) -> float:
+    """Seconds that one picture takes in a network, on one core or on the GPU: the median of a few batches.
+
+    Args:
+        network: its block of settings; what it begins with is of no account.
+        size: side of the picture in pixels.
+
+    Raises:
+        UserError: if there is no such network.
+    """
+    import torch
+
+    where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    batch = 64 if where.type == "cuda" else 4
+    options = {key: value for key, value in network.items() if key not in ("name", "pretrained")}
+    options = settings_of("networks", network["name"]).model_validate(options)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model = method_module("networks", network["name"]).build(options, 3, 2).to(where).eval()
+        model = model.to(memory_format=torch.channels_last)
+        images = torch.rand(batch, 3, size, size, device=where).contiguous(memory_format=torch.channels_last)
+        precision = device.resolve_precision("auto", where)
+        times = []
+        for _ in range(WARM + MEASURED_STEPS):
+            started = time.perf_counter()
+            with torch.no_grad(), torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16"):
+                float(model.features(images).sum())
+            times.append((time.perf_counter() - started) / batch)
     finally:
         torch.set_num_threads(threads)
     return sorted(times[WARM:])[MEASURED_STEPS // 2]

@@ -4,13 +4,14 @@ logits = s * (W x + b) with stage one's W and b frozen; only the scale s, one a 
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from longtail.random import generator
+from longtail.settings.base import Neutral
 from longtail.settings.base import Settings as BaseSettings
 from longtail.settings.schedules import LearningRate
 from longtail.stage_two.classifier import FeatureData, Fitted, Report, selection_score
@@ -23,6 +24,8 @@ class Settings(BaseSettings):
 
     epochs: int = Field(30, ge=1, le=1_000_000)  # [code] Bag of tricks on CIFAR; Decoupling: 5 on ImageNet-LT
     sampler: Literal["class_balanced", "class_aware"] = "class_balanced"  # [paper]; class_aware: its code
+    # images that a class gives in its turn, with class_aware [code]; SSD: 2
+    samples_per_class: Annotated[int, Neutral(4)] = Field(4, ge=1, le=1_000_000)
     batch_size: int = Field(128, ge=1, le=1_000_000)  # [code] Bag of tricks; Decoupling: 512
     # [code] peak 0.1 of Bag of tricks (steps at 10 and 20 there, cosine from 0.2 in Decoupling)
     learning_rate: LearningRate = LearningRate(peak=0.1)
@@ -49,7 +52,8 @@ def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> F
     history = []
     for epoch in range(settings.epochs):
         random = generator(seed, "stage_two", "sample", epoch)
-        order = rows(settings.sampler, labels_cpu, views, random, epoch / settings.epochs)
+        done, each = epoch / settings.epochs, settings.samples_per_class
+        order = rows(settings.sampler, labels_cpu, views, random, done, each)
         mean = training.epoch(order.to(logits.device), loss)
         score = selection_score(classifier().logits(data.validation), data.validation_labels, classes)
         history.append({"epoch": epoch + 1, "loss": mean, "validation": score})

@@ -89,6 +89,16 @@ def test_a_teacher_stays_as_it_is():
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_a_teacher_normalises_by_its_own_statistics_or_the_batchs(mode):
+    settings = Settings.model_validate({"teacher": "ce", "temperature": 1.0, "teacher_batchnorm": mode})
+    seen, expected = batch().images, network(1).train(mode == "train")
+    step = Distilled([Teacher(network(1))], settings, None)
+    for _ in range(2):  # what it said before changes nothing
+        assert torch.allclose(step.answers(seen), expected(seen).softmax(1), atol=1e-6)
+    assert "teacher_batchnorm" not in Settings.model_validate({"teacher": "ce"}).resolved(hashed=True)
+
+
 @pytest.mark.parametrize("power", [1.0, 0.5, 0.0])
 @pytest.mark.parametrize("center", [None, torch.full((16,), 0.1)])
 @pytest.mark.parametrize("normalise", [False, True])

@@ -1,7 +1,7 @@
 """Distillation from finished runs: SSD's third stage (Li et al. 2021), and DiVE (He et al. 2021)."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from longtail.errors import UserError
+from longtail.settings.base import Neutral
 from longtail.settings.base import Settings as BaseSettings
 from longtail.settings.finished_runs import RunsOf
 from longtail.settings.methods import method_module
@@ -30,6 +31,8 @@ class Settings(BaseSettings):
     power: float = Field(1.0, gt=0)  # of the teacher's probabilities, which then sum to one; DiVE 0.5
     labels: float = Field(1.0, ge=0)  # weight of the recipe's loss [code]; DiVE 0.5
     answers: float = Field(1.0, ge=0)  # weight of temperature^2 KL [code]; DiVE 0.5
+    # statistics by which teachers normalise: eval, their own; train, those of each batch, as SSD's code
+    teacher_batchnorm: Annotated[Literal["eval", "train"], Neutral("eval")] = "eval"
 
 
 class Distilled(Step):
@@ -37,7 +40,8 @@ class Distilled(Step):
 
     KL is a sum over classes and a mean over images. With two heads z is of a head that is trained and left
     out of the model, and z_soft of the network's own: the one that is evaluated. Teachers see the images that
-    the network sees, and never change.
+    the network sees, and never change; with `teacher_batchnorm: train` their running statistics move, which
+    nothing reads.
 
     Args:
         teachers: networks from normalised images to logits (B, C).
@@ -47,6 +51,10 @@ class Distilled(Step):
 
     def __init__(self, teachers: Sequence[Teacher], settings: Settings, hard: nn.Module | None) -> None:
         self._teachers, self._settings, self._hard = teachers, settings, hard
+        if settings.teacher_batchnorm == "train":
+            for layer in (layer for teacher in teachers for layer in teacher.modules()):
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                    layer.train()
 
     def modules(self) -> Mapping[str, nn.Module]:
         """The head for labels, where there are two."""
