@@ -76,7 +76,7 @@ def run(project: Path, *command: str) -> str:
 
 def test_the_pages_tests_pass(project):
     out = run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=.", "tests")
-    assert "8 passed" in out
+    assert "9 passed" in out
 
 
 def test_the_pages_code_is_as_the_projects(project, root):
@@ -90,11 +90,13 @@ def test_the_pages_entries_run_and_stand_in_a_table(project):
         "digits-exp10-poly-seed0",
         "digits-exp10-ce_inverse-seed0",
         "digits-exp10-ce_two_views-seed0",
+        "digits-exp10-ce_mirrored.train-seed0",
+        "digits-exp10-ce_mirrored-seed0",
     ]
-    assert len(runs["stage_two"]) == 4 + 2  # four rows, and two points of the sweep
+    assert len(runs["stage_two"]) == 5 + 2  # five rows, and two points of the sweep
     with (project / "results/mine.csv").open(newline="", encoding="utf-8") as file:
         rows = {line["method"]: line for line in csv.DictReader(file)}
-    assert list(rows) == ["Poly-1", "Inverse sampling", "Two views", "Poly-1 + ridge"]
+    assert list(rows) == ["Poly-1", "Inverse sampling", "Two views", "Mirrored", "Poly-1 + ridge"]
     assert all(0 < float(line["mean"]) < 100 for line in rows.values())
     ridge = rows["Poly-1 + ridge"]
     gain = float(ridge["mean"]) - float(rows["Poly-1"]["mean"])

@@ -61,7 +61,7 @@ ASYNCHRONOUS = {
 
 def test_a_phase_is_a_run_with_the_code_of_its_own_methods(settings):
     phase = {"name": "b", "schedule": {"epochs": 1}, "learning_rate": {"peak": 0.01}}
-    phase |= {"sampler": "class_aware", "loss": "focal", "transforms": ["remix"]}
+    phase |= {"sampler": "class_aware", "loss": "focal", "transforms": ["remix"], "companions": "cam"}
     edited = deepcopy(settings)
     edited["stage_one"]["ce"]["then"] = [phase]
     trained = plan(Params.read(edited)).stage_one
@@ -74,6 +74,7 @@ def test_a_phase_is_a_run_with_the_code_of_its_own_methods(settings):
         "samplers.class_aware",
         "transforms.remix",
         "steps.supervised",
+        "companions.cam",
     )
     assert found == ("longtail.stage_one.training", *(f"longtail.stage_one.{name}" for name in expected))
     assert "longtail.stage_one.transforms.mixup" in closure(found)

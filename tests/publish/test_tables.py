@@ -84,6 +84,8 @@ def test_the_length_and_the_augmentation_are_those_of_all_phases():
     recipe = Recipe.model_validate(recipe)
     assert words.length(recipe) == "200 epochs + 30 iterations"
     assert words.augmentation(recipe) == "crop 4 + flip + Cutout 16 + mixup"
+    made = Recipe.model_validate({**recipe.resolved(), "then": [{**phase, "companions": "cam"}]})
+    assert words.augmentation(made) == "crop 4 + flip + Cutout 16 + mixup + cam"
 
 
 def test_one_seed_has_no_spread_anywhere(tmp_path):

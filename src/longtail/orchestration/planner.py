@@ -80,6 +80,7 @@ class Planner:
                 assert phase.step is not None
                 methods += [("steps", phase.step)]
                 methods += [(method.kind, method) for _, method in blocks_in(phase.step.options, Method)]
+                methods += [(method.kind, method) for _, method in blocks_in(phase.companions, Method)]
                 modules = dict.fromkeys(module_name(kind, method.name) for kind, method in methods)
                 suffix = "" if number == len(recipe.then) else f".{phase.name}"
                 step = (MODULES["stage_one"], *self.decoding, *modules)

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     Exemplars = Method
     Retention = Method
     StepMethod = Method
+    Companions = Method
     ClassifierMethod = Method
     Figure = Method
 else:
@@ -75,5 +76,6 @@ else:
     Exemplars = method_of("exemplars")
     Retention = method_of("retention")
     StepMethod = method_of("steps")
+    Companions = method_of("companions")
     ClassifierMethod = method_of("stage_two")
     Figure = method_of("figures")

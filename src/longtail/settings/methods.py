@@ -25,7 +25,7 @@ ROOMS = {  # of each kind of method, by the name that settings and errors have f
         kind: f"stage_one.{kind}"
         for kind in (
             *("networks", "losses", "samplers", "transforms", "observers", "exemplars", "retention"),
-            "steps",
+            *("steps", "companions"),
         )
     },
     "stage_two": "stage_two",

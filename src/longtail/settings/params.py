@@ -99,6 +99,13 @@ class Params(Settings):
         for name, recipe in self.stage_one.items():
             if wrong := recipe.out_of_scope():
                 raise MisplacedError(f"stage_one.{name}", wrong)
+            made = next((phase for phase in recipe.then if phase.companions), None)
+            if made and not isinstance(self.data, PublishedData):
+                raise MisplacedError(
+                    f"stage_one.{name}",
+                    f"companions (phase {made.name}) are made in memory, of the small images of a published "
+                    "dataset; of picture files leave them out",
+                )
         if misplaced := wrong_reference(self.stage_one, self.stage_two):
             raise MisplacedError(*misplaced)
         for name, method in self.methods.items():

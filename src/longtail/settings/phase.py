@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from longtail.settings.base import Neutral, Settings
-from longtail.settings.method_blocks import Exemplars, Loss, Retention, Sampler, StepMethod, Transform
+from longtail.settings.method_blocks import (
+    Companions,
+    Exemplars,
+    Loss,
+    Retention,
+    Sampler,
+    StepMethod,
+    Transform,
+)
 from longtail.settings.names import EntryName
 from longtail.settings.schedules import LearningRate, Length
 
@@ -52,6 +60,8 @@ class PhaseSettings(Settings):
     classes: Classes = "all"  # whose images it sees; rich and poor by the recipe's `rich`
     bank: Annotated[Bank | None, Neutral(None)] = None  # of the classes that it leaves out
     retention: Annotated[Retention | None, Neutral(None)] = None  # of the bank's features
+    # images that are made of its training images, once, by the network of the phase before; they join them
+    companions: Annotated[Companions | None, Neutral(None)] = None
 
     @model_validator(mode="after")
     def _something_is_frozen(self) -> "PhaseSettings":
@@ -85,4 +95,6 @@ class PhaseSettings(Settings):
             raise ValueError("retention has nothing to hold where freeze: trunk keeps all features")
         if self.retention is not None and self.transforms:
             raise ValueError("retention and transforms exclude each other: a mixed image is no exemplar")
+        if self.retention is not None and self.companions is not None:
+            raise ValueError("retention and companions exclude each other: a made image is no exemplar")
         return self

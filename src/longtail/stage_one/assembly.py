@@ -55,10 +55,36 @@ def make_step(context: StepContext) -> Step:
     return step
 
 
+def with_companions(context: StepContext) -> Part:
+    """The training images of the phase, and behind them those that its `companions` make of them, if any.
+
+    Their network is the phase's as it begins, so a training that goes on makes the same images again.
+
+    Raises:
+        UserError: if they cannot be made by this network.
+    """
+    own, method = context.training, context.phase.companions
+    if method is None:
+        return own
+    context.network.eval()
+    try:
+        made: Part = method_module("companions", method.name).make(method.options, context)
+    except ValueError as error:
+        raise UserError(f"companions {method.name}: {error}") from None
+    assert isinstance(own.images, Tensor)  # settings of picture files are refused when they are read
+    assert isinstance(made.images, Tensor)
+    return Part(
+        torch.cat([own.images, made.images]),
+        torch.cat([own.labels, made.labels]),
+        torch.cat([own.samples, made.samples]),
+    )
+
+
 def make_phase(
     settings: StageOneSettings,
     recipe: Recipe,
     training: Part,
+    images_per_epoch: int,
     class_counts: Tensor,
     observers: Sequence[Observer],
     phase_classes: PhaseClasses,
@@ -66,7 +92,7 @@ def make_phase(
     where: torch.device,
     step: Step,
 ) -> Phase:
-    """The last phase of a recipe, on the device."""
+    """The last phase of a recipe, on the device; its companions are the last of the training images."""
     phase = phases(recipe)[-1]
     images = training.images.to(where)
     new = phase_classes.new.to(where)
@@ -107,6 +133,7 @@ def make_phase(
         name=phase.name,
         images=images,
         labels=training.labels,
+        own=images_per_epoch,
         streams=[
             *step.streams(Stream(sampler=sampler_of(phase.sampler))),
             *(Stream(sampler=transform.sampler) for transform in pasting),

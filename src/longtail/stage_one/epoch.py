@@ -63,7 +63,7 @@ def ready(phase: Phase, factors: Sequence[float], ranks: Ranks, seed: int, numbe
     steps = range(first, min(first + phase.steps_per_epoch, phase.steps))
     streams: list[tuple[Sequence[Tensor], Sequence[Tensor]]] = []
     every: list[Tensor] = []
-    count = min(len(phase.labels), len(steps) * size)
+    count = min(phase.images_per_epoch, len(steps) * size)
     cut = shards(count, size, phase.shards, ranks)
     progressed = phase.progress_at(first)
     chosen = leading = torch.empty(0, dtype=torch.int64)

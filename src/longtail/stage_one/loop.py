@@ -289,7 +289,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
     taking.ranks.add(sums)
     if sums.is_cuda:
         taking.look_ahead(seed, state.epoch + 1)
-    seen = min(len(phase.labels), len(steps) * size)
+    seen = min(phase.images_per_epoch, len(steps) * size)
     mean_loss, accuracy = (sums / seen).tolist()  # the epoch's one wait
     state.images += seen
     state.seconds += time.perf_counter() - started

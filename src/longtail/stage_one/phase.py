@@ -63,6 +63,8 @@ class Phase:
         name: as history.csv has it.
         images: the training images, uint8 (N, C, H, W), on the device, or files that are decoded onto it.
         labels: their classes, int64 (N,), on the CPU.
+        own: how many of them, the first ones, are those of the split, where others were made of these and
+            stand behind them; an epoch is so long. None: all.
         streams: where the batches of an epoch come from, each of which makes one batch of every step.
         augment: a whole epoch of images, uint8 to uint8.
         normalise: a batch, uint8 to float.
@@ -87,6 +89,7 @@ class Phase:
     name: str
     images: Images
     labels: Tensor
+    own: int | None = None
     streams: Sequence[Stream]
     augment: Augment
     normalise: Callable[[Tensor], Tensor]
@@ -105,9 +108,14 @@ class Phase:
     shards: int = 1
 
     @property
+    def images_per_epoch(self) -> int:
+        """Images of a whole epoch."""
+        return len(self.labels) if self.own is None else self.own
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps of a whole epoch."""
-        return math.ceil(len(self.labels) / self.batch_size)
+        return math.ceil(self.images_per_epoch / self.batch_size)
 
     @property
     def steps(self) -> int:

@@ -23,14 +23,14 @@ _SEEDING = threading.Lock()  # the global generator is one for all threads
 
 @dataclass(frozen=True, kw_only=True)
 class StepContext:
-    """What `build` of a step's file is handed beside its settings.
+    """What `build` of a step's file, and `make` of that of companions, is handed beside its settings.
 
     Attributes:
         recipe: up to this phase.
         phase: its settings, with everything filled in.
         seed: of the run.
         network, loss: on the device; the network as the phase finds it.
-        training: the images of the phase.
+        training: the images of the phase; for a step with the companions that were made of them, behind them.
         class_counts: training images of each class in the phase, int64 (C,), on the CPU.
         classes: what the phase has to do with which classes.
         parts: the other parts of the split, "validation" and "test", on the CPU.

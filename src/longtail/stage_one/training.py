@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +33,14 @@ from longtail.runs.progress import Progress
 from longtail.settings.frozen_features import PublishedTrunk
 from longtail.settings.phases import phases
 from longtail.settings.recipe import StageOneSettings
-from longtail.stage_one.assembly import make_loss, make_network, make_observers, make_phase, make_step
+from longtail.stage_one.assembly import (
+    make_loss,
+    make_network,
+    make_observers,
+    make_phase,
+    make_step,
+    with_companions,
+)
 from longtail.stage_one.bank import choose_bank, write_bank
 from longtail.stage_one.class_means import start_at_class_means
 from longtail.stage_one.evaluation import Evaluation, predict
@@ -163,31 +171,32 @@ class TrainingRun:
         parts: dict[str, Part] = {
             part: read_part(split, raw, part, settings.images, job.pictures) for part in PARTS
         }
-        step = make_step(
-            StepContext(
-                recipe=recipe,
-                phase=phase,
-                seed=settings.seed,
-                network=network,
-                loss=loss,
-                training=own,
-                class_counts=counts,
-                classes=self._classes,
-                parts=parts,
-                prepare=prepare,
-                device=where,
-                precision=self._precision,
-                inputs=job.inputs,
-            )
+        context = StepContext(
+            recipe=recipe,
+            phase=phase,
+            seed=settings.seed,
+            network=network,
+            loss=loss,
+            training=own,
+            class_counts=counts,
+            classes=self._classes,
+            parts=parts,
+            prepare=prepare,
+            device=where,
+            precision=self._precision,
+            inputs=job.inputs,
         )
+        joined = with_companions(context)
+        step = make_step(replace(context, training=joined))
         self.modules = nn.ModuleDict({"network": network, "loss": loss, **step.modules()}).to(where)
         self._result = network  # what is evaluated and written
         if recipe.weight_average:
             average = MovingAverage(network, recipe.weight_average.decay).to(where)
             self.modules["average"], self._result = average, average.network
         observers = make_observers(recipe, self._class_counts)
+        size = len(own.labels)
         self._phase = make_phase(
-            settings, recipe, own, counts, observers, self._classes, prepare, where, step
+            settings, recipe, joined, size, counts, observers, self._classes, prepare, where, step
         )
         self._evaluation = Evaluation(
             self._result, parts, prepare, where, self._precision, self._classes.seen
@@ -201,13 +210,14 @@ class TrainingRun:
             steps=self._phase.steps,
             epochs=self._phase.epochs,
             **({"exemplars": len(self._bank)} if phase.bank else {}),
+            **({"companions": len(joined.labels) - size} if phase.companions else {}),
             **({"pretrained": begun_with} if begun_with else {}),
             **({"weights": "moving average"} if recipe.weight_average else {}),
         )
-        size = f"{job.facts['parameters']:,} parameters"
+        parameters = f"{job.facts['parameters']:,} parameters"
         at = describe(where) if ranks().size == 1 else f"{ranks().size} x {describe(where)}"
         if ranks().is_main:
-            print(f"{job.run}: {size}, {self._precision} on {at}", file=sys.stderr, flush=True)
+            print(f"{job.run}: {parameters}, {self._precision} on {at}", file=sys.stderr, flush=True)
 
     def run(self) -> None:
         """Train to the end."""

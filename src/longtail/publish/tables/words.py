@@ -27,6 +27,7 @@ def augmentation(recipe: Recipe) -> str:
         "AutoAugment": settings.autoaugment != "none",
         f"Cutout {settings.cutout}": settings.cutout,
         **{transform.name: True for phase in phases(recipe) for transform in phase.transforms or []},
+        **{phase.companions.name: True for phase in phases(recipe) if phase.companions},
     }
     return " + ".join(step for step, on in steps.items() if on) or "none"
 
