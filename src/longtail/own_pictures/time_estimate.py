@@ -139,8 +139,8 @@ def forward_seconds(network: Mapping[str, Any], size: int) -> float:
 
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batch = 64 if where.type == "cuda" else 4
-    options = {key: value for key, value in network.items() if key not in ("name", "pretrained")}
-    options = settings_of("networks", network["name"]).model_validate(options)
+    given = {key: value for key, value in network.items() if key not in ("name", "pretrained")}
+    options = settings_of("networks", network["name"]).model_validate(given)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
