@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 
 from longtail.data.file_names import packed
 from longtail.features import extract
@@ -18,7 +19,7 @@ from longtail.stage_one import graph, training
 from tests import tiny_runs
 from tests.stand_in import stand_in
 
-LOOK = Pictures(size=32)
+LOOK = Pictures(size=16)
 PLAIN = {"crop": 0, "flip": True, "autoaugment": "none", "cutout": 0}
 AUGMENTATIONS = {
     "plain": PLAIN,
@@ -136,7 +137,10 @@ def test_features_of_pictures_are_those_of_the_cpu(network, inputs, tmp_path):
 
     expected = extracted(tmp_path / "cpu")
     with stand_in():
-        assert extracted(tmp_path / "gpu") == expected
+        found = extracted(tmp_path / "gpu")
+    assert found.keys() == expected.keys()
+    for name in found:  # batches of other sizes, in which some kernels round otherwise
+        torch.testing.assert_close(load(found[name]), load(expected[name]))
 
 
 def test_an_epoch_more_of_pictures_waits_for_no_batch(inputs, tmp_path):

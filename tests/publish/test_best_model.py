@@ -20,7 +20,7 @@ def written(monkeypatch) -> list[str]:
     """Names of the runs that are exported."""
     found: list[str] = []
     monkeypatch.setattr(models, "complete", lambda folder: folder.name)
-    monkeypatch.setattr(models, "write_model", lambda run, folder, groups: found.append(run))
+    monkeypatch.setattr(models, "write_model", lambda run, folder, groups, licence: found.append(run))
     return found
 
 

@@ -19,12 +19,13 @@ from .test_afg import mixture, silent
 torch.set_num_threads(1)
 METHODS = method_names("stage_two")
 SHORT = {"epochs": 2, "generation_epochs": 2, "iterations": 5}
+LOSS = {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 1.0}}  # of a method that needs one
 
 
 def quick(method: str, **keys):
     """A method's settings, as short as they go; keys that it does not have are left out."""
     kind = settings_of("stage_two", method)
-    known = {key: value for key, value in {**SHORT, **keys}.items() if key in kind.model_fields}
+    known = {key: value for key, value in {**SHORT, "loss": LOSS, **keys}.items() if key in kind.model_fields}
     return kind.model_validate(known)
 
 

@@ -76,4 +76,5 @@ def test_it_is_the_weighted_cross_entropy_of_torch_or_the_mean_over_images(batch
 def test_it_is_no_loss_that_a_recipe_could_name():
     from longtail.settings.methods import method_names
 
-    assert method_names("losses") == ["class_balanced", "focal", "ldam", "logit_adjusted"]
+    assert "class_balanced" in method_names("losses")
+    assert "effective_number" not in method_names("losses")
