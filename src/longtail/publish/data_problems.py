@@ -9,7 +9,7 @@ from typing import Any
 from longtail.data.lists import some
 from longtail.data.manifest import file_of
 from longtail.publish.label_issues import LabelIssues
-from longtail.publish.thumbnails import thumbnail
+from longtail.publish.thumbnails import small, written
 from longtail.rendering import environment
 from longtail.runs.store import write_text
 
@@ -17,6 +17,7 @@ FILE = "data_problems.html"
 NEAR_FILE = "near_duplicates.csv"
 GROUPS, MEMBERS = 24, 8  # groups of near-duplicates that are shown of a kind, and pictures of a group
 SUSPECTS, ALL_SUSPECTS = 8, 240  # suspects that are shown of a class, and in all
+THUMBNAIL = (160, 120)  # pixels, at most
 # What a group crosses, as near_duplicates.csv says it, and the heading over such groups, worst first.
 HEADINGS = {
     "parts and classes": "In two parts and in two classes",
@@ -129,10 +130,16 @@ def _picture(file: str, label: str, lines: Sequence[str], root: Path | None) -> 
         "file": _printable(file),
         "alt": _printable(f"{file}, labelled {label}"),
         "lines": [_printable(line) for line in lines],
-        "image": thumbnail(root / file) if root is not None else "",
+        "image": _image(root, file),
     }
 
 
 def _printable(text: str) -> str:
     """Text of one line that a page can hold, whatever a file is called."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _image(root: Path | None, file: str) -> str:
+    """A thumbnail; "" where the file is not here or cannot be read."""
+    found = None if root is None else small(root / file, *THUMBNAIL)
+    return "" if found is None else written(found)

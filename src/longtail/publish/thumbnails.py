@@ -8,19 +8,28 @@ from PIL import Image, ImageOps
 
 from longtail.data.decode import NotAPicture, opened, plain
 
-WIDTH, HEIGHT = 160, 120  # pixels that a thumbnail has at most
-QUALITY = 70  # of its JPEG, of 100
+QUALITY = 72  # of JPEG, of 100
 
 
-def thumbnail(file: Path) -> str:
-    """A picture as a data URI of a few thousand characters; "" where it cannot be read."""
+def small(file: Path, width: int, height: int) -> Image.Image | None:
+    """A picture file, upright, in RGB, of at most so many pixels; None where it cannot be read."""
     try:
         with opened(file) as picture:
-            picture.draft("RGB", (WIDTH, HEIGHT))
+            picture.draft("RGB", (width, height))
             found = plain(ImageOps.exif_transpose(picture), 3)
-            found.thumbnail((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
-            out = io.BytesIO()
-            found.save(out, "JPEG", quality=QUALITY)
+            found.thumbnail((width, height), Image.Resampling.BILINEAR)
+            return found
     except NotAPicture:
-        return ""
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+        return None
+
+
+def written(image: Image.Image, form: str = "JPEG") -> str:
+    """An image as a data URI, JPEG or PNG."""
+    out = io.BytesIO()
+    image.save(out, form, **({} if form == "PNG" else {"quality": QUALITY, "optimize": True}))
+    return data_uri(out.getvalue(), f"image/{form.lower()}")
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A file inside a page."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

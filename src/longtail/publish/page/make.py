@@ -23,11 +23,12 @@ from longtail.publish.page.answers import answers, interval, pooled
 from longtail.publish.page.card import model_card
 from longtail.publish.page.choice import ChosenMethod, choices
 from longtail.publish.page.errors import WORST, errors, worst
-from longtail.publish.page.pictures import SIDE, Gallery, data_uri
+from longtail.publish.page.pictures import SIDE, Gallery
 from longtail.publish.page.provenance import provenance
 from longtail.publish.page.scores import PRINTED, score_tables
 from longtail.publish.page.shown import named_rows, share
 from longtail.publish.page.suspects import label_issues, near_duplicates
+from longtail.publish.thumbnails import data_uri
 from longtail.rendering import environment
 from longtail.settings.published import Groups, Table
 from longtail.settings.recipe import Recipe

@@ -1,20 +1,17 @@
 """Small copies of images inside the page: JPEG of picture files, PNG of images in a file of arrays."""
 
-import base64
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 from safetensors import safe_open
 
-from longtail.data.decode import NotAPicture, eight_bits, opened
 from longtail.data.file_names import unpacked
 from longtail.errors import UserError
+from longtail.publish.thumbnails import small, written
 from longtail.runs.lookup import pictures_root
 
 SIDE = 160  # pixels of the longer side, at most
-QUALITY = 72  # of JPEG
 PARTS = ("train", "validation", "test")
 
 
@@ -74,26 +71,9 @@ class Gallery:
         """A picture file of the dataset; None for any other path, and where it cannot be read."""
         if self.root is None or path not in self.known:
             return None
-        try:
-            with opened(self.root / path) as picture:
-                picture.draft("RGB", (SIDE, SIDE))
-                image = eight_bits(ImageOps.exif_transpose(picture))
-                if image.has_transparency_data:
-                    seen = image.convert("RGBA")
-                    image = Image.alpha_composite(Image.new("RGBA", seen.size, (255,) * 4), seen)
-                image = image.convert("RGB")
-                image.thumbnail((SIDE, SIDE))
-                return _written(image, "JPEG", coarse=False)
-        except NotAPicture:
-            return None
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    """A file inside the page."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        image = small(self.root / path, SIDE, SIDE)
+        return None if image is None else _written(image, "JPEG", coarse=False)
 
 
 def _written(image: Image.Image, form: str, coarse: bool) -> Thumbnail:
-    target = BytesIO()
-    image.save(target, form, **({} if form == "PNG" else {"quality": QUALITY, "optimize": True}))
-    return Thumbnail(data_uri(target.getvalue(), f"image/{form.lower()}"), *image.size, coarse)
+    return Thumbnail(written(image, form), *image.size, coarse)

@@ -10,8 +10,7 @@ from torch import Tensor
 from longtail.device import sent
 from longtail.settings.base import Settings as BaseSettings
 from longtail.stage_one.batch import Batch
-from longtail.stage_one.samplers import class_balanced
-from longtail.stage_one.samplers.chances import draw
+from longtail.stage_one.samplers import class_balanced, reversed
 
 
 class Settings(BaseSettings):
@@ -44,8 +43,7 @@ class MinorityCutMix:
         """Partners of an epoch of images with labels (N,): indices (N,) into them."""
         if self.settings.patches == "balanced":
             return class_balanced.indices(labels, generator, progress, class_balanced.Settings())
-        counts = labels.bincount().double()
-        return draw(labels, (counts > 0) / counts.clamp_min(1), generator)
+        return reversed.indices(labels, generator, progress, reversed.Settings())
 
     def __call__(
         self,
