@@ -30,9 +30,8 @@ features: {views: 1}
 """
 RUN = """\
 import json, sys
-from longtail.orchestration import execute
+from longtail.orchestration import execute, publishing
 from longtail.orchestration.planner import plan
-from longtail.publish import make
 from longtail.settings.params import Params
 
 planned = plan(Params.load("params.yaml"))
@@ -40,7 +39,7 @@ planned.write()
 for one in planned.everything():
     execute.execute(one.step, one.name)
 for item in planned.tables.values():
-    make.execute(item.kind, item.name, item.identity[:16])
+    publishing.execute(item.kind, item.name, item.identity[:16])
 print(json.dumps({step: list(planned.runs(step)) for step in ("stage_one", "stage_two")}))
 """
 

@@ -228,7 +228,7 @@ def _execute(options: argparse.Namespace) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from longtail.publish.make import execute
+    from longtail.orchestration.publishing import execute
 
     execute(options.command.replace("-", "_"), options.name, options.identity)
 

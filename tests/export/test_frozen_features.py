@@ -21,10 +21,9 @@ from longtail.data import picture_loader
 from longtail.errors import UserError
 from longtail.export.folder import opened
 from longtail.export.predict import _of_onnx, _of_torch, _seen
-from longtail.orchestration import execute
+from longtail.orchestration import execute, publishing
 from longtail.orchestration.planner import plan
 from longtail.own_pictures.check import check_data
-from longtail.publish import make
 from longtail.settings.params import Params
 from longtail.stage_one.networks.timm_model import Settings, build
 
@@ -140,7 +139,7 @@ def project(tmp_path_factory):
             execute.execute(run.step, run.name)
         patch.setattr(picture_loader, "square", decode)
         for item in (*found.tables.values(), *found.models.values(), *found.frame.values()):
-            make.execute(item.kind, item.name, item.identity[:16])
+            publishing.execute(item.kind, item.name, item.identity[:16])
         yield found, read
 
 

@@ -59,7 +59,9 @@ def plan(name: str, inputs: dict[str, Any] | None = None, **settings: Any) -> No
 
 def wanted(*names: str) -> None:
     """As the Snakefile does it once the jobs are known."""
-    everything = SimpleNamespace(runs=lambda step: dict.fromkeys(NAMES if step == "stage_two" else ()))
+    everything = SimpleNamespace(
+        runs=lambda step: dict.fromkeys(NAMES if step == "stage_two" else ()), published=tuple
+    )
     want(
         everything,
         [
@@ -232,7 +234,9 @@ def trained():
     for name in NAMES:
         planned = store.read_plan("stage_two", name) | {"step": "stage_one"}
         store.write_json(store.PLANNED / "stage_one" / f"{name}.json", planned)
-    everything = SimpleNamespace(runs=lambda step: dict.fromkeys(NAMES if step == "stage_one" else ()))
+    everything = SimpleNamespace(
+        runs=lambda step: dict.fromkeys(NAMES if step == "stage_one" else ()), published=tuple
+    )
     rule = SimpleNamespace(name="stage_one")
     want(everything, [SimpleNamespace(rule=rule, wildcards_dict={"run": name}) for name in NAMES])
 

@@ -1,45 +1,28 @@
-"""Make one table, figure, model, frame, page or report as planned, and record what it is."""
+"""Make one table, figure, model, frame, page or report as planned."""
 
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from longtail.errors import UserError
 from longtail.publish.job import cells_of, job_of
-from longtail.publish.published_record import digests_of, is_current
-from longtail.runs import store
-from longtail.runs.identity import file_digest
-from longtail.runs.record import same_code
+from longtail.publish.published_record import is_current
 from longtail.settings.methods import settings_of
 from longtail.settings.published import Groups, Table
 
 
-def execute(kind: str, name: str, identity: str) -> None:
-    """Make one table, figure, model, frame, page or report as planned, and record what it is.
+def make(planned: dict[str, Any], folder: Path) -> None:
+    """Write the files of one table, figure, model, frame, page or report.
+
+    Args:
+        planned: what the plan says of it.
+        folder: an empty folder.
 
     Raises:
-        UserError: if a run that it reads is missing or damaged, or the code is not the planned code.
+        UserError: if a run that it reads is missing or damaged.
     """
-    planned = store.read_plan(kind, f"{name}-{identity}")
-    same_code(planned)
-    read = digests_of(planned)
-    outputs = [Path(output) for output in planned["outputs"]]
-    target = outputs[0].parent
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target, prefix=f".{outputs[0].stem}.") as temporary:
-        folder = Path(temporary)
-        MAKERS[kind](planned, folder)
-        same_code(planned)
-        if digests_of(planned) != read:
-            raise UserError(f"{name}: a run that it reads has changed meanwhile; type the command again")
-        hashes = {output.name: file_digest(folder / output.name) for output in outputs}
-        record = target / f"{outputs[0].stem}.identity.json"
-        record.unlink(missing_ok=True)
-        for output in outputs:
-            (folder / output.name).replace(output)
-    store.write_json(record, {"identity": planned["identity"], "outputs": hashes, "read": read})
+    MAKERS[planned["kind"]](planned, folder)
 
 
 def _table(planned: dict[str, Any], folder: Path) -> None:
