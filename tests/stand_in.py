@@ -59,14 +59,14 @@ class Graph:
 
     pool: Any = None
     steps: list[tuple[Any, Any, Any, list[Tensor]]] = field(default_factory=list)
-    made: dict[int, Tensor] = field(default_factory=dict)  # storages, kept alive so that none is another's
+    made: dict[int, Any] = field(default_factory=dict)  # storages, kept alive so that none is another's
     before: dict[int, tuple[Any, Any]] = field(default_factory=dict)
     replays: int = 0
 
     def note(self, func: Any, args: Any, kwargs: Any, found: Any) -> None:
         given = {_storage(tensor) for tensor in _tensors((args, kwargs))}
         new = [tensor for tensor in _tensors(found) if _storage(tensor) not in given]
-        self.made |= {_storage(tensor): tensor for tensor in new}
+        self.made |= {_storage(tensor): tensor.untyped_storage() for tensor in new}
         outputs = [tensor.detach() for tensor in _tensors(found)] if new else []
         self.steps.append((func, args, kwargs, outputs))
 
