@@ -27,7 +27,7 @@ def inputs(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
-    """Steps are captured the second time that they come; a checkpoint is written after the last epoch only."""
+    """Steps are captured the second time that they come; the only checkpoint is that of the last epoch."""
     monkeypatch.setattr(graph, "WARM_UP", 1)
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "1000")
 
