@@ -292,6 +292,56 @@ def test_trainings_of_other_data_are_left_to_their_own_jobs(monkeypatch, trained
     assert trainings(monkeypatch, b=other, c=pictures, d={"gpus": 2}) == ["a"]
 
 
+def chain(monkeypatch) -> None:
+    """Features of training `a`, a classifier over them, and features of a training that nobody makes here."""
+    at = {"a": ("stage_one", "a"), "of_a": ("features", "of_a"), "elsewhere": ("stage_one", "elsewhere")}
+    made = {"of_a": "a", "of_elsewhere": "elsewhere", "classifier": "of_a"}
+    for name, built_on in made.items():
+        step = "stage_two" if name == "classifier" else "features"
+        reference = {"run": built_on, "identity": built_on, "folder": f"results/{at[built_on][0]}/{built_on}"}
+        planned = store.read_plan("stage_two", "a") | {
+            **{"step": step, "run": name, "identity": name * 8, "inputs": {at[built_on][0]: reference}},
+            "folder": f"results/{step}/{name}",
+        }
+        store.write_json(store.PLANNED / step / f"{name}.json", planned)
+    runs = {"stage_one": ["a"], "features": ["of_a", "of_elsewhere"], "stage_two": ["classifier"]}
+    everything = SimpleNamespace(runs=lambda step: dict.fromkeys(runs.get(step, ())), published=tuple)
+    jobs = [
+        SimpleNamespace(rule=SimpleNamespace(name=step), wildcards_dict={"run": name})
+        for step, names in runs.items()
+        for name in names
+    ]
+    want(everything, jobs)
+
+
+def everywhere() -> list[str]:
+    return sorted(file.parent.name for file in store.stored("x", "x").parents[1].glob("*/*/run.json"))
+
+
+def test_a_training_is_followed_by_its_features_and_the_classifiers_over_them(monkeypatch, trained, capfd):
+    chain(monkeypatch)
+    trainings(monkeypatch)
+    assert everywhere() == ["a", "classifier", "of_a", "s"]
+    assert "a: 1 more of features computed beside it" in capfd.readouterr().err
+    assert not Path("results/features").exists()  # their own jobs link them
+
+
+@pytest.mark.parametrize("seconds", ["0", "0.5"])
+def test_a_training_longer_than_the_budget_is_followed_by_nothing(monkeypatch, trained, seconds):
+    chain(monkeypatch)
+    monkeypatch.setenv(SHARE, seconds)
+    monkeypatch.setattr(run.store, "record", lambda folder: {"seconds": 1.0, "outputs": {}})
+    trainings(monkeypatch)
+    assert everywhere() == ["a", "s"]
+
+
+def test_a_job_of_several_threads_computes_its_own_step_only(monkeypatch, trained):
+    chain(monkeypatch)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    trainings(monkeypatch)
+    assert everywhere() == ["a", "s"]
+
+
 def test_a_gpu_trains_other_wanted_runs_at_the_same_time(monkeypatch, trained):
     together = Together(monkeypatch, at_once=3)
     run.execute("stage_one", "b")

@@ -1,4 +1,4 @@
-"""What a job computes beside its own run: others of its step, for which nothing has to start again.
+"""What a job computes beside its own run: others, of its step or a later one, without another start.
 
 Importing torch takes seconds, a small run of stage two often less. Before the first job of an invocation of
 Snakemake starts, `want` writes which runs it is to make and names the file in the environment of its jobs. A

@@ -12,8 +12,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longtail.device import threads
 from longtail.errors import UserError
-from longtail.orchestration.batching import budget, companions
+from longtail.orchestration.batching import SHARED_STEPS, budget, companions
 from longtail.orchestration.gpu_memory import gpu_memory, in_a_line
 from longtail.runs import store
 from longtail.runs.lookup import acquired, built_on_others, find, input_records, locate, pictures_root
@@ -64,7 +65,11 @@ def execute(step: str, name: str, into: str | None = None) -> None:
             shutil.rmtree(store.scratch(step, name), ignore_errors=True)
         alone = step == "stage_one" and (leased or not _is_small(planned))
         if computed and seconds and not alone:
-            _share(planned, seconds, last=store.record(finished)["seconds"])
+            until, last = time.monotonic() + seconds, store.record(finished)["seconds"]
+            _share(planned, step, until, last)
+            if not leased and threads() == 1:  # later steps compute on a core of the CPU
+                for following in SHARED_STEPS[SHARED_STEPS.index(step) + 1 :]:
+                    _share(planned, following, until, last)
 
 
 def _is_small(planned: dict[str, Any]) -> bool:
@@ -82,13 +87,13 @@ def _takes_as_long(planned: dict[str, Any], other: dict[str, Any]) -> bool:
     return same and last == then and planned["inputs"]["split"] == other["inputs"]["split"]
 
 
-def _share(planned: dict[str, Any], seconds: float, last: float) -> None:
-    """Compute other wanted runs into the store, as long as one more, taken to be like the last, fits in.
+def _share(planned: dict[str, Any], step: str, until: float, last: float) -> None:
+    """Compute other wanted runs of a step into the store, as long as one more like the last fits in.
 
+    The step is that of the run, or a later one: features of what was just trained, classifiers over them.
     Never fails: what goes wrong here goes wrong in the run's own job, which says so.
     """
-    step, run = planned["step"], planned["run"]
-    until = time.monotonic() + seconds
+    run = planned["run"]
     done, other = 0, "another run"
     try:
         for found in companions(step, run):
@@ -105,7 +110,8 @@ def _share(planned: dict[str, Any], seconds: float, last: float) -> None:
     except Exception as error:
         print(f"{other}: left to its own job ({error})", file=sys.stderr, flush=True)
     if done:
-        print(f"{run}: {done} more computed beside it, for their jobs to link", file=sys.stderr, flush=True)
+        said = f"{run}: {done} more of {step} computed beside it, for their jobs to link"
+        print(said, file=sys.stderr, flush=True)
 
 
 def _copy(finished: Path, step: str, name: str) -> Path:
