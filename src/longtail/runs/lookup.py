@@ -92,9 +92,10 @@ def built_on_others(found: Mapping[str, Any], inputs: Mapping[str, dict[str, Any
         if step in inputs and made != store.outputs_digest(inputs[step]):
             here = inputs[step]
             facts = here.get("facts", {})
-            how = [str(facts["precision"])] * ("precision" in facts)
-            how += [f"batch_norm {facts['batch_norm']}"] * ("batch_norm" in facts)
-            where = " on ".join([", ".join(how)] * bool(how) + [str(facts["device"])] * ("device" in facts))
+            known = {key: str(facts[key]) for key in ("precision", "batch_norm", "device") if key in facts}
+            if "batch_norm" in known:
+                known["precision"] = f"{known.get('precision', '')}, batch_norm {known.pop('batch_norm')}"
+            where = " on ".join(known.values())
             return (
                 f"{found['run']} ({found['step']}) was computed from another computation of {here['run']} "
                 f"than the one that is here ({where or 'of unknown origin'})"
