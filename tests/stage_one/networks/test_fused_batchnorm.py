@@ -159,6 +159,8 @@ def test_what_is_no_number_stays_so_and_in_its_channel(use_extension, value, pla
     for name in ("y", "x", "weight", "shortcut", "running_var"):
         assert torch.equal(ours[name].isnan(), torchs[name].isnan()), name
     assert torch.equal(ours["y"].isinf(), torchs["y"].isinf())
+    lost = torchs["y"].isnan()
+    assert torch.equal(ours["shortcut"][lost], torchs["shortcut"][lost])
     others = [channel for channel in range(16) if channel != 3]
     assert ours["y"][:, others].isfinite().all()
     assert ours["x"][:, others].isfinite().all()
