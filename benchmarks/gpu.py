@@ -1,4 +1,4 @@
-"""One run and eight runs on a GPU; without one, rows that say so."""
+"""A GPU: one run and eight at once, and what they are made of; without one, rows that say so."""
 
 import threading
 import time
@@ -8,15 +8,42 @@ from dataclasses import replace
 import torch
 
 from benchmarks import data
+from benchmarks.loader import PHOTOS
 from benchmarks.peers import ldam_drw
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import OURS, Side, interleaved
+from benchmarks.stage_two import EPOCHS as AFG_EPOCHS
 from benchmarks.training import EPOCHS, Ours
+from longtail.stage_one.observers.gradients import COST, Settings
 
 PART = "gpu"
-AT_ONCE = 8
+AT_ONCE, BATCH = 8, 128
 ONE = "one run, ratio 100, 200 epochs, training only"
 MANY = f"{AT_ONCE} runs on the device, each, training only"
+
+
+def _row(name: str, unit: str, goal: Goal | None = None, note: str = "") -> Row:
+    return Row(PART, name, unit, goal=goal, note=note, clock="wall")
+
+
+RUNS = (
+    _row(ONE, "s", Goal("ours", 20, 13)),
+    _row(f"{ONE}, against the peers' shape", "s", Goal("ratio", 10, 15)),
+    _row(MANY, "s", Goal("ours", 5, 3)),
+)
+EPOCH = (
+    _row("an epoch at ratio 100 in bf16, against float32", "ms", note="the peers' column is float32"),
+    _row("gradients of an epoch of 85 steps: time added", "%", Goal("ours", 10, 8), "four batches"),
+    _row(f"a batch whose gradients are measured, in steps; taken as {COST['cuda']:g}", "steps"),
+)
+LAUNCHED = _row("kernels and copies of a step, by the profiler", "launches")
+HOST = _row("launches of the host a step, by the profiler", "launches")
+FEATURES = _row("features of the 10,847 images of ratio 100, an augmented view", "images/s")
+FIT = _row("AFG whole, 40 epochs, ratio 100", "s")
+GENERATION = _row("AFG's generation epoch, d = 2048, ImageNet-LT's class sizes", "s")
+PHOTOGRAPHS = _row(
+    "ResNet-50 on photographs at 224, decoded and augmented on the way, against noise in memory", "images/s"
+)
 
 
 def ours(
@@ -72,13 +99,17 @@ def peers(images: int | None = None) -> Callable[[], dict[str, float]]:
 
 def rows(quick: bool, whole: bool = False) -> list[Row]:
     """The part's figures: extrapolated from a few epochs, or with `whole` from all of a run."""
-    one = Row(PART, ONE, "s", goal=Goal("ours", 20, 13), clock="wall")
-    ratio = Row(PART, f"{ONE}, against the peers' shape", "s", goal=Goal("ratio", 10, 15), clock="wall")
-    many = Row(PART, MANY, "s", goal=Goal("ours", 5, 3), clock="wall")
     with Side("benchmarks.hardware:facts", {}) as side:
         gpu = side.measure().found["gpu"]
     if gpu is None:
-        return [replace(row, unit="", note="not measured (no GPU)") for row in (one, ratio, many)]
+        every = (*RUNS, *EPOCH, LAUNCHED, HOST, FEATURES, FIT, GENERATION, PHOTOGRAPHS)
+        return [replace(row, unit="", note="not measured (no GPU)") for row in every]
+    return [*runs(quick, whole), *parts(quick)]
+
+
+def runs(quick: bool, whole: bool) -> list[Row]:
+    """Whole runs, alone and together."""
+    one, ratio, many = RUNS
     epochs = EPOCHS if whole else 1 if quick else 10
     rounds = 1 if quick or whole else 3
     with (
@@ -98,3 +129,76 @@ def rows(quick: bool, whole: bool = False) -> list[Row]:
         compared(replace(ratio, note=note), own, theirs),
         compared(many, per_run),
     ]
+
+
+def parts(quick: bool) -> list[Row]:
+    """What a run and its features are made of."""
+    rounds, epochs = (1, 1) if quick else (3, 5)
+    target, given = "benchmarks.gpu_targets", {"epochs": epochs}
+    with (
+        Side(f"{target}:epoch", OURS, {**given, "precision": "bf16"}) as bf16,
+        Side(f"{target}:epoch", OURS, {**given, "precision": "float32"}) as float32,
+    ):
+        found = interleaved({"bf16": bf16, "float32": float32}, rounds)
+    with (
+        Side(f"{target}:epoch", OURS, given) as plain,
+        Side(f"{target}:epoch", OURS, {**given, "every": 1}) as observed,
+    ):
+        found |= interleaved({"plain": plain, "observed": observed}, rounds)
+    seconds = {name: [sample.found["epoch"] for sample in samples] for name, samples in found.items()}
+    with Side(f"{target}:launches", OURS) as side:
+        counted = side.measure().found
+    share = {"share": 0.02, "dimensions": 512} if quick else {}
+    fit_epochs = 2 if quick else AFG_EPOCHS
+    alone = {
+        "features": Side(f"{target}:features", OURS),
+        "fit": Side(f"{target}:afg", OURS, {"epochs": fit_epochs}),
+        "generation": Side(f"{target}:generation", OURS, share),
+    }
+    single = {}
+    for name, side in alone.items():
+        with side:
+            single[name] = [sample.found for sample in interleaved({name: side}, rounds)[name]]
+    return [
+        *_of_epochs(seconds),
+        *_of_launches(counted),
+        compared(FEATURES, [each["speed"] for each in single["features"]]),
+        compared(FIT, [each["fit"] * AFG_EPOCHS / fit_epochs for each in single["fit"]]),
+        compared(GENERATION, [each["epoch"] for each in single["generation"]]),
+        _of_photographs(quick, rounds),
+    ]
+
+
+def _of_epochs(seconds: dict[str, list[float]]) -> list[Row]:
+    """Rows of seconds an epoch, in turns: bf16 and float32, plain and observed."""
+    bf16, added, cost = EPOCH
+    pairs = list(zip(seconds["plain"], seconds["observed"], strict=True))
+    batches, steps = Settings().batches, -(-int(data.cifar_counts().sum()) // BATCH)
+    return [
+        compared(bf16, *([1e3 * x for x in seconds[name]] for name in ("bf16", "float32"))),
+        compared(added, [100 * (b / a - 1) for a, b in pairs]),
+        compared(cost, [(b - a) / batches / (a / steps) for a, b in pairs]),
+    ]
+
+
+def _of_launches(counted: dict[str, float]) -> list[Row]:
+    note = f"waits of the host: {counted['waits']:.3g} a step"
+    if counted["convolutions"]:
+        note += f"; NOT replayed: {counted['convolutions']:.3g} convolutions a step"
+    return [
+        compared(LAUNCHED, [counted["kernels"]]),
+        compared(replace(HOST, note=note), [counted["launches"]]),
+    ]
+
+
+def _of_photographs(quick: bool, rounds: int) -> Row:
+    if not PHOTOS.is_dir():
+        return replace(PHOTOGRAPHS, unit="", note=f"not measured: needs {PHOTOS}")
+    given = {"steps": 4 if quick else 40}
+    with (
+        Side("benchmarks.gpu_targets:photographs", OURS, {**given, "files": True}) as files,
+        Side("benchmarks.gpu_targets:photographs", OURS, {**given, "files": False}) as memory,
+    ):
+        found = interleaved({"files": files, "memory": memory}, rounds)
+    speeds = ([sample.found["speed"] for sample in found[name]] for name in ("files", "memory"))
+    return compared(replace(PHOTOGRAPHS, note="the peers' column is memory"), *speeds, higher_is_better=True)

@@ -31,6 +31,7 @@ READ = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_d
 ANY_SIDE = {"copy_", "_to_copy", "index", "index_put", "index_put_", "_index_put_impl_", "set_"}
 RESHAPING = {"squeeze_", "unsqueeze_", "t_", "transpose_", "detach_"}
 READING = {"tolist", "numpy", "__array__"}
+ON_THE_HOST = {"promote_types", "_record_function_enter_new", "_record_function_exit", "_local_scalar_dense"}
 
 
 class MisuseError(RuntimeError):
@@ -49,6 +50,16 @@ def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
+def launches(func: Any, args: Any = ()) -> int:
+    """How many kernels or copies a GPU is given for an operation, at least: none for views and for memory."""
+    name, returned = func._schema.name.partition("::")[2], func._schema.returns
+    if name in ON_THE_HOST | RESHAPING or "empty" in name:
+        return 0
+    if returned and all(value.alias_info and not value.alias_info.is_write for value in returned):
+        return 0
+    return sum(args[-1]) if name == "convolution_backward" else 1  # one for each gradient that is asked for
+
+
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
@@ -59,16 +70,21 @@ class Graph:
 
     pool: Any = None
     steps: list[tuple[Any, Any, Any, list[Tensor]]] = field(default_factory=list)
-    made: dict[int, Tensor] = field(default_factory=dict)  # storages, kept alive so that none is another's
+    made: dict[int, Any] = field(default_factory=dict)  # storages, kept alive so that none is another's
     before: dict[int, tuple[Any, Any]] = field(default_factory=dict)
     replays: int = 0
 
     def note(self, func: Any, args: Any, kwargs: Any, found: Any) -> None:
         given = {_storage(tensor) for tensor in _tensors((args, kwargs))}
         new = [tensor for tensor in _tensors(found) if _storage(tensor) not in given]
-        self.made |= {_storage(tensor): tensor for tensor in new}
+        self.made |= {_storage(tensor): tensor.untyped_storage() for tensor in new}
         outputs = [tensor.detach() for tensor in _tensors(found)] if new else []
         self.steps.append((func, args, kwargs, outputs))
+
+    @property
+    def launches(self) -> int:
+        """Of a replay."""
+        return sum(launches(func, args) for func, args, *_ in self.steps)
 
     def keep(self, tensors: list[Tensor]) -> None:
         """What was there before the capture, as it is."""
@@ -130,6 +146,8 @@ class Operations(TorchDispatchMode):
         for tensor in _tensors(found):
             if _storage(tensor) not in storages:
                 tensor.untyped_storage().on_device = side
+        if self.graph is None and (device or side):
+            self.standin.launches += launches(func, args)
         if self.graph is not None and name not in RESHAPING:
             self.graph.note(func, *alias, found)
         return found
@@ -242,12 +260,14 @@ class StandIn:
     Attributes:
         notes: what passed between host and device, in order, as (what, whether the host waited for it).
         operations: names of all operations on the device.
+        launches: kernels and copies that the host gave to the device, replays of graphs left out.
         graphs: every capture.
     """
 
     def __init__(self) -> None:
         self.notes: list[tuple[str, bool]] = []
         self.operations: list[str] = []
+        self.launches = 0
         self.graphs: list[Graph] = []
         self.streams = threading.local()
         self.modes = threading.local()
@@ -301,6 +321,9 @@ class _Stream:
 
     def wait_stream(self, stream: Any) -> None:
         pass
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize()
 
 
 class _Generator(torch.Generator):

@@ -7,7 +7,19 @@ import sys
 import pytest
 import torch
 
-from benchmarks import augmentation, data, generation, gpu, observers, rows, stage_two, startup, training
+from benchmarks import (
+    augmentation,
+    data,
+    generation,
+    gpu,
+    gpu_targets,
+    loader,
+    observers,
+    rows,
+    stage_two,
+    startup,
+    training,
+)
 from benchmarks.precision import paired
 from benchmarks.side import OURS, Sample, Side, SideError, at_once, interleaved
 from longtail.errors import UserError
@@ -161,6 +173,66 @@ def test_augmentation_and_a_gpus_targets_run():
     assert augmentation.ours("full", 4)() is None
     assert augmentation.peers("full", 4)() is None
     assert gpu.ours(epochs=1, runs=2, steps=1, batch=2)().keys() == {"runs"}
+
+
+def test_what_a_gpu_is_measured_by_runs_on_a_cpu():
+    assert gpu_targets.epoch(1, "float32", every=1, images=4, batch=2)()["precision"] == "float32"
+    assert gpu_targets.features(images=3)()["speed"] > 0
+    assert gpu_targets.afg(epochs=1, divisor=50)()["fit"] > 0
+    counts = data.imagenet_counts(0.01)
+    assert gpu_targets.generation(0.01, 4)()["features"] == int((counts.max() - counts).sum())
+    assert gpu_targets.photographs(1, False, batch=2, architecture="resnet10", size=32)()["speed"] > 0
+    if loader.PHOTOS.is_dir():
+        assert gpu_targets.photographs(1, True, batch=2, architecture="resnet10", size=32)()["speed"] > 0
+
+
+def test_the_profiler_counts_what_a_step_more_launches():
+    """On a CPU there is no kernel of a device, and no step is replayed: ResNet-32 has 31 convolutions."""
+    found = gpu_targets.launches(epochs=1, images=4, batch=2)()
+    assert found == {"kernels": 0, "launches": 0, "waits": 0, "convolutions": 31}
+
+
+class Known(Side):
+    """A side that has measured already."""
+
+    def __init__(self, target, environment, options=None):
+        self.name, self.options = target.removeprefix("benchmarks.gpu_targets:"), options or {}
+
+    def measure(self):
+        options = self.options
+        seconds = {"bf16": 0.5, "float32": 1.0}.get(options.get("precision"), 0.85)
+        found = {
+            "epoch": {"epoch": 1.02 if options.get("every") else seconds},
+            "launches": {"kernels": 286, "launches": 5, "waits": 0.01, "convolutions": 0},
+            "features": {"speed": 5e4},
+            "afg": {"fit": options.get("epochs")},
+            "generation": {"epoch": 3},
+            "photographs": {"speed": 900 if options.get("files") else 1000},
+        }
+        return Sample(cpu=1.0, wall=1.0, load=1.0, peak_mb=1.0, found=found[self.name])
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_gpus_rows_are_made_of_what_its_targets_find(there, monkeypatch, tmp_path):
+    """Four measured batches in an epoch of 85 steps of 10 ms that takes 170 ms more are 4.25 steps each."""
+    monkeypatch.setattr(gpu, "Side", Known)
+    monkeypatch.setattr(gpu, "PHOTOS", tmp_path if there else tmp_path / "nowhere")
+    bf16, added, cost, kernels, host, features, fit, generated, photographs = gpu.parts(quick=True)
+    assert (bf16.ours, bf16.ratio) == (500, 2)
+    assert [added.ours, cost.ours] == pytest.approx([20, 4.25])
+    assert (kernels.ours, host.ours, features.ours, fit.ours, generated.ours) == (286, 5, 5e4, 40, 3)
+    assert host.note == "waits of the host: 0.01 a step"
+    assert photographs.ratio == (0.9 if there else None)
+    assert photographs.note.startswith("the peers' column" if there else "not measured: needs")
+
+
+def test_without_a_gpu_every_row_of_it_says_so():
+    found = gpu.rows(quick=True)
+    assert len({row.name for row in found}) == len(found) == 12
+    assert {row.note for row in found} == {"not measured (no GPU)"}
 
 
 def test_startup_reaches_the_first_step(tmp_path, root):

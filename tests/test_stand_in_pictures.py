@@ -154,4 +154,4 @@ def test_an_epoch_more_of_pictures_waits_for_no_batch(inputs, tmp_path):
         waits.append(gpu.waits)
     few, more = waits
     assert more.count("read (tolist)") - few.count("read (tolist)") == 2
-    assert len(more) - len(few) == 2 * 2, more
+    assert len(more) - len(few) == 2, more

@@ -90,6 +90,16 @@ def sent(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def received(tensors: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """Tensors on the host, without their gradients; the host waits for the device once, not for each."""
+    import torch
+
+    found = {name: tensor.detach().to("cpu", non_blocking=True) for name, tensor in tensors.items()}
+    if any(tensor.is_cuda for tensor in tensors.values()):
+        torch.cuda.current_stream().synchronize()
+    return found
+
+
 def set_up(device: "torch.device") -> None:
     """Make a run repeatable: OMP_NUM_THREADS threads (else 1), and deterministic kernels on a GPU.
 

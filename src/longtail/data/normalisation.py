@@ -9,6 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from longtail.device import sent
 from longtail.settings.data import Pictures
 from longtail.settings.datasets import DATASETS
 
@@ -40,7 +41,5 @@ def _scale_and_shift(
 ) -> tuple[Tensor, Tensor]:
     centre, spread = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
     scale, shift = 1 / (255 * spread), -centre / spread
-    return (
-        scale.to(device, torch.float32).view(1, -1, 1, 1),
-        shift.to(device, torch.float32).view(1, -1, 1, 1),
-    )
+    scale, shift = (sent(part.float().view(1, -1, 1, 1), device) for part in (scale, shift))
+    return scale, shift

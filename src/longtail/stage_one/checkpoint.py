@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, uint8
 
+from longtail.device import received
+
 DIGEST = "sha256"
 STATE = "state"
 
@@ -23,7 +25,7 @@ def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None
         tensors: on any device.
         state: JSON-able.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: tensor.contiguous() for name, tensor in received(tensors).items()}
     text = json.dumps(state)
     data = save(tensors, metadata={STATE: text, DIGEST: _digest(tensors, text)})
     temporary = path.with_name(path.name + ".tmp")

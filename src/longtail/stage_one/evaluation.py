@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from longtail.data.images import Images, evaluation_batch, in_batches
 from longtail.data.labelled_images import Part
+from longtail.device import received, sent
 from longtail.stage_one.loop import autocast
 from longtail.stage_one.ranks import ranks
 
@@ -23,13 +24,27 @@ def predict(
 
     `of` is another of its functions, e.g. `network.features`.
     """
+    return predict_on(network, images, prepare, where, precision, of).cpu()
+
+
+def predict_on(
+    network: nn.Module,
+    images: Images,
+    prepare: Callable[[Tensor], Tensor],
+    where: torch.device,
+    precision: str,
+    of: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The same on the device, for which the host does not wait."""
     network.eval()
     of = of or network
+    if not isinstance(images, Tensor):
+        images = images.to(where)
     found = []
     with torch.no_grad(), autocast(where, precision):
         for batch in in_batches(images, evaluation_batch(images)):
-            found.append(of(prepare(batch.to(where))).float())
-    return torch.cat(found).cpu()
+            found.append(of(prepare(sent(batch, where))).float())
+    return torch.cat(found)
 
 
 def _share(count: int) -> slice:
@@ -60,24 +75,27 @@ class Evaluation:
 
     def accuracies(self) -> dict[str, float | None]:
         """Columns of the history: the share of right images, of each part that has images."""
-        self._logits = {}
+        found: dict[str, Tensor] = {}
         for name, part in self._parts.items():
-            twins = (other for other in self._logits if part.same_images_as(self._parts[other]))
-            twin = next(twins, None)
-            self._logits[name] = self._logits[twin] if twin else self._predict(part.images)
+            twin = next((other for other in found if part.same_images_as(self._parts[other])), None)
+            found[name] = found[twin] if twin else self._predict(part.images)
+        told = {
+            name: (logits.argmax(dim=1) == sent(self._parts[name].labels, logits.device)).sum()
+            for name, logits in found.items()
+        }
+        told = received({**found, **{f"{name} right": number for name, number in told.items()}})
+        self._logits = {name: told[name] for name in found}
         return {
-            f"{name}_accuracy": float((logits.argmax(dim=1) == self._parts[name].labels).double().mean())
-            for name, logits in self._logits.items()
+            f"{name}_accuracy": int(told[f"{name} right"]) / len(self._parts[name].labels) for name in found
         }
 
     def _predict(self, images: Images) -> Tensor:
         own = images[_share(len(images))]
         logits = torch.empty(0, len(self._unseen))  # of fewer images than processes
         if len(own):
-            logits = predict(self._network, own, self._prepare, self._where, self._precision)
+            logits = predict_on(self._network, own, self._prepare, self._where, self._precision)
         logits = ranks().gather(logits)
-        logits[:, self._unseen] = -torch.inf
-        return logits
+        return logits.masked_fill_(sent(self._unseen, logits.device), -torch.inf)
 
     def last(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Logits and labels by part, of the network as it was last evaluated (now, if it never was)."""

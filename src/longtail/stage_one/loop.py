@@ -23,6 +23,7 @@ from longtail.device import sent
 from longtail.errors import UserError
 from longtail.random import generator
 from longtail.stage_one.batch import Batch
+from longtail.stage_one.casting import casting
 from longtail.stage_one.epoch import Epoch, ready
 from longtail.stage_one.graph import Replayed, Work, own_stream, pass_by
 from longtail.stage_one.phase import HistoryRow, Phase, State
@@ -122,6 +123,7 @@ class Steps:
         self.phase, self.modules, self.rates, self.ranks = phase, modules, rates, processes
         self.factors = [group["factor"] for group in optimiser.param_groups]
         self._optimiser, self._precision, self._device = optimiser, precision, phase.images.device
+        self._step = casting(phase.step, modules, self._device, precision)
         self.loss = torch.zeros((), dtype=torch.float64, device=self._device)
         self.correct = torch.zeros((), dtype=torch.int64, device=self._device)
         self._reached: list[nn.Parameter] = []  # by the gradient of the last shard
@@ -190,7 +192,7 @@ class Steps:
         """What a step computes of batches, before it changes anything but batch statistics."""
         batches = [self.normalised(batch) for batch in batches]
         with autocast(self._device, self._precision):
-            return self.phase.step(self.modules, batches, progress)
+            return self._step(self.modules, batches, progress)
 
     def _descend(self) -> None:
         begin_momentum(self._optimiser)
@@ -287,10 +289,12 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
 
     sums = torch.stack([taking.loss, taking.correct.double()])
     taking.ranks.add(sums)
-    if sums.is_cuda:
-        taking.look_ahead(seed, state.epoch + 1)
     seen = min(phase.images_per_epoch, len(steps) * size)
-    mean_loss, accuracy = (sums / seen).tolist()  # the epoch's one wait
+    curves = _curves(modules, progress[-1])
+    told = torch.cat([sums / seen, *(value.double().view(1) for value in curves.values())])
+    if told.is_cuda:
+        taking.look_ahead(seed, state.epoch + 1)
+    mean_loss, accuracy, *shown = told.tolist()  # the epoch's one wait
     state.images += seen
     state.seconds += time.perf_counter() - started
     if not math.isfinite(mean_loss):
@@ -304,7 +308,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
         "step": steps.stop,
         "learning_rate": phase.rate_at(steps[-1]),
         "progress": phase.progress_at(steps[-1]),
-        **_curves(modules, progress[-1]),
+        **dict(zip(curves, shown, strict=True)),
         "train_loss": mean_loss,
         "train_accuracy": accuracy,
         **observed,
@@ -327,7 +331,7 @@ def _global_generator(modules: nn.Module, device: torch.device) -> AbstractConte
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
-def _curves(modules: nn.ModuleDict, progress: Tensor) -> HistoryRow:
-    """What the loss has to show of itself, from its method `curves(progress)`; most have none."""
+def _curves(modules: nn.ModuleDict, progress: Tensor) -> dict[str, Tensor]:
+    """What the loss has to show of itself, 0-d each, from its method `curves(progress)`; most have none."""
     show = getattr(modules["loss"], "curves", None) if "loss" in modules else None
-    return {name: float(value) for name, value in show(progress).items()} if show else {}
+    return show(progress) if show else {}

@@ -55,10 +55,13 @@ class Step:
         capturable: whether a GPU may record the step as it is now, once, and replay it; not where its course
             depends on the values of tensors. May change with `turn`.
         draws: whether it wants random numbers (`draw`).
+        cast_together: whether layers may find their weights in bfloat16 already where a GPU computes in it
+            (`casting`); not where the step itself reads the network's parameters or differentiates by them.
     """
 
     capturable: bool = True
     draws: bool = False
+    cast_together: bool = False
 
     def __call__(self, modules: nn.ModuleDict, batches: Sequence[Batch], progress: Tensor) -> Outcome:
         """The loss of one batch a stream; progress is a 0-d tensor in [0, 1] on the device.

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from longtail.data.images import Images
 from longtail.data.labelled_images import Part, read_counts, read_part
 from longtail.data.normalisation import mean_and_std, normalise
-from longtail.device import describe, device, peak_memory_mb, resolve_precision, set_up
+from longtail.device import describe, device, peak_memory_mb, received, resolve_precision, set_up
 from longtail.metrics import metrics
 from longtail.runs.job import Job
 from longtail.runs.progress import Progress
@@ -255,7 +255,8 @@ class TrainingRun:
     def write(self, at_once: int = 1) -> None:
         """Write model, history and metrics of the training that is over."""
         job, state = self.job, self._state
-        weights = {name: tensor.cpu().contiguous() for name, tensor in self._result.state_dict().items()}
+        weights = received(self._result.state_dict())
+        weights = {name: tensor.contiguous() for name, tensor in weights.items()}
         save_file(weights, job.folder / "model.safetensors")
         write_history(job.folder / "history.csv", state.history)
         measured = {

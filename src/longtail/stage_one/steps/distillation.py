@@ -49,6 +49,8 @@ class Distilled(Step):
         hard: the head for labels; None with one head.
     """
 
+    cast_together = True
+
     def __init__(self, teachers: Sequence[Teacher], settings: Settings, hard: nn.Module | None) -> None:
         self._teachers, self._settings, self._hard = teachers, settings, hard
         if settings.teacher_batchnorm == "train":

@@ -36,6 +36,8 @@ class Supervised(Step):
         retaining: `before` and `retention`, with exemplars.
     """
 
+    cast_together = True
+
     def __init__(
         self,
         frozen: Freeze = "none",

@@ -41,6 +41,8 @@ class TwoStreams(Step):
         weight: of progress, 0-d.
     """
 
+    cast_together = True
+
     def __init__(self, second: Stream, weight: Gamma) -> None:
         self._second, self._weight = second, weight
 
