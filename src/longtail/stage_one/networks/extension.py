@@ -20,6 +20,7 @@ from typing import Any
 
 from longtail.errors import UserError
 
+COMPUTES = False  # whether an extension is there is a fact of a run, not its identity
 SOURCE = Path(__file__).with_name("fused_batchnorm.cpp")
 # no product is added to a sum unless the source says so: the bits do not depend on the compiler
 FLAGS = (
