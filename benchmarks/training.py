@@ -6,6 +6,7 @@ that an epoch's few steps do not repay, so leaving them out favours the peers.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from statistics import median
 
 import torch
@@ -24,6 +25,8 @@ from longtail.settings.recipe import Optimiser
 from longtail.settings.schedules import LearningRate, Length
 from longtail.stage_one.evaluation import predict
 from longtail.stage_one.loop import train
+from longtail.stage_one.networks.extension import extension
+from longtail.stage_one.networks.fused_batchnorm import fuse
 from longtail.stage_one.phase import Observer, Phase
 from longtail.stage_one.samplers import instance
 from longtail.stage_one.step import Stream
@@ -38,7 +41,7 @@ AUGMENTATIONS = {"crop_flip": CROP_FLIP, "full": Augmentation()}
 class Ours:
     """The project's loop on CIFAR-100-LT's class sizes at ratio 100; see `train` and `evaluate`."""
 
-    def __init__(self, precision: str = "auto", augmentation: str = "crop_flip") -> None:
+    def __init__(self, precision: str = "auto", augmentation: str = "crop_flip", fused: bool = False) -> None:
         self.where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         set_up(self.where)
         self.precision = resolve_precision(precision, self.where)
@@ -53,6 +56,8 @@ class Ours:
             "loss": method_module("losses", "logit_adjusted").build(loss, counts),
         }
         self.modules = torch.nn.ModuleDict(modules).to(self.where).to(memory_format=torch.channels_last)
+        if fused and not fuse([self.modules["network"]], self.where, self.precision):
+            raise RuntimeError("the extension cannot be used here")
 
     def train(
         self,
@@ -95,10 +100,15 @@ class Ours:
 
 
 def ours(
-    steps: int, evaluated: int, precision: str = "auto", augmentation: str = "crop_flip", batch: int = 128
+    steps: int,
+    evaluated: int,
+    precision: str = "auto",
+    augmentation: str = "crop_flip",
+    batch: int = 128,
+    fused: bool = False,
 ) -> Callable[[], dict[str, float | str]]:
     """Train `steps` steps and evaluate `evaluated` images; processor seconds of an image of each."""
-    side = Ours(precision, augmentation)
+    side = Ours(precision, augmentation, fused)
     flops = side.flops()
 
     def measure() -> dict[str, float | str]:
@@ -160,13 +170,41 @@ def rows(quick: bool) -> list[Row]:
     """The part's figures."""
     steps, evaluated, rounds = (1, 100, 1) if quick else (4, 500, 6)
     options = {"steps": steps, "evaluated": evaluated}
+    why_not = not_fused()
+    more: dict[str, Side] = {}
     with (
+        ExitStack() as stack,
         Side("benchmarks.training:ours", OURS, options) as one,
         Side("benchmarks.training:peers", ONE_THREAD, options) as other,
         Side("benchmarks.training:peak", OURS, {"size": 2048}) as matrix,
     ):
-        found = interleaved({"ours": one, "peers": other, "peak": matrix}, rounds)
-    return figures(found["ours"], found["peers"], found["peak"])
+        if not why_not:
+            side = Side("benchmarks.training:ours", OURS, options | {"fused": True})
+            more["fused"] = stack.enter_context(side)
+        found = interleaved({"ours": one, **more, "peers": other, "peak": matrix}, rounds)
+    figured = figures(found["ours"], found["peers"], found["peak"])
+    return [*figured, fused_figure(found["ours"], found.get("fused", []), why_not)]
+
+
+def not_fused() -> str:
+    """Why fused batch normalisation cannot be measured here; empty where it can."""
+    if torch.cuda.is_available():
+        return "not measured (of a processor, and there is a GPU)"
+    if resolve_precision("auto", torch.device("cpu")) != "bf16":
+        return "not measured (no bf16 in this processor's hardware)"
+    return "" if extension() else "not built (longtail build-extension)"
+
+
+def fused_figure(plain: list[Sample], fused: list[Sample], why_not: str) -> Row:
+    """The row of interleaved samples with the extension and, in the peers' place, without it."""
+    name = "the same in bf16, fused batch normalisation, against ours without"
+    if why_not:
+        return Row(PART, name, "", note=why_not)
+    load = median(sample.load for sample in fused)
+    memory = max(sample.peak_mb for sample in fused)
+    row = Row(PART, name, "images/s", note="no peers: both sides are ours", load=load, peak_mb=memory)
+    rates = ([1 / sample.found["train"] for sample in side] for side in (fused, plain))
+    return compared(row, *rates, higher_is_better=True)
 
 
 def figures(ours: list[Sample], peers: list[Sample], peak: list[Sample]) -> list[Row]:

@@ -11,6 +11,7 @@ settings.register_profile("here", deadline=None, max_examples=25)
 settings.register_profile("ci", deadline=None, max_examples=100)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["LONGTAIL_EXTENSION"] = "off"  # whether it is built here or not; its own tests build it
 # Tests compute on the CPU on every machine; `make test-gpu` runs those that need a GPU.
 if "LONGTAIL_TEST_GPU" not in os.environ:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

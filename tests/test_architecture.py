@@ -1,6 +1,7 @@
 """The house: rooms whose imports go one way, without circles, in modules that one can read at a sitting."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,14 @@ def test_packages_hold_a_docstring_and_nothing_else(root):
 def test_no_module_is_longer_than_one_reads_at_a_sitting(root):
     lengths = {name: len(file.read_text("utf-8").splitlines()) for name, file in modules(root).items()}
     assert max(lengths.values()) <= LONGEST, max(lengths, key=lambda name: lengths[name])
+
+
+def test_files_that_are_no_modules_are_installed_with_the_package(root):
+    package = root / "src/longtail"
+    settings = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    installed = {file for pattern in settings["package-data"]["longtail"] for file in package.glob(pattern)}
+    beside = {file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts}
+    assert {file for file in beside if file.suffix != ".py"} <= installed
 
 
 def test_every_room_has_a_place_in_the_order_of_imports(root):

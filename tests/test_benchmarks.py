@@ -56,6 +56,18 @@ def test_training_is_measured_on_both_sides_and_against_the_peak():
     assert share.ours == pytest.approx(100 * ours["flops"] / ours["train"] / peak["flops"])
 
 
+def test_fused_batch_normalisation_is_measured_against_ours_without():
+    def sample(seconds: float) -> Sample:
+        return Sample(cpu=1.0, wall=1.0, load=1.0, peak_mb=1.0, found={"train": seconds})
+
+    row = training.fused_figure([sample(0.3), sample(0.4)], [sample(0.25), sample(0.2)], "")
+    assert (row.ours, row.peers, row.ratio) == pytest.approx((4.5, (1 / 0.3 + 1 / 0.4) / 2, 1.6))
+    assert training.fused_figure([], [], "not built").note == "not built"
+    assert training.not_fused()  # tests turn it off
+    with pytest.raises(RuntimeError, match="cannot be used"):
+        training.Ours("bf16", fused=True)
+
+
 def test_what_gradients_cost_is_the_time_beyond_an_unobserved_training():
     def sample(found: dict) -> Sample:
         return Sample(cpu=1.0, wall=1.0, load=1.0, peak_mb=1.0, found=found)

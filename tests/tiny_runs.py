@@ -5,6 +5,7 @@ of code that is to change no result.
 """
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -218,6 +219,7 @@ def main() -> None:
         found = sha256(b"".join(name.encode() + data for name, data in contents(folder).items()))
         print(f"{found.hexdigest()[:16]}  {name}", flush=True)
 
+    os.environ["LONGTAIL_EXTENSION"] = "off"
     settings = params()
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)

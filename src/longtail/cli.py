@@ -162,6 +162,11 @@ def parser() -> argparse.ArgumentParser:
     sub = command("plan", "print what exists, what is to do and what that will cost", _plan)
     _params_option(sub)
     sub.add_argument("--all", action="store_true", help="list every run, finished ones too")
+    command(
+        "build-extension",
+        "compile batch normalisation + ReLU for this machine; trainings in bf16 then use it",
+        _build_extension,
+    )
     sub = command("pipeline", "write the stages of DVC for a settings file other than params.yaml", _pipeline)
     _params_option(sub)
     sub = command("prune", "delete finished runs that no settings file needs, after showing them", _prune)
@@ -266,6 +271,12 @@ def _plan(options: argparse.Namespace) -> None:
     from longtail.orchestration.listing import show
 
     show(options.params, options.all)
+
+
+def _build_extension(_options: argparse.Namespace) -> None:
+    from longtail.stage_one.networks.extension import build
+
+    build()
 
 
 def _pipeline(options: argparse.Namespace) -> None:

@@ -53,6 +53,16 @@ def test_numbers_are_those_of_the_run_as_shares_in_full_precision(job):
         assert test["images"] == measured["test"]["n"]
 
 
+def test_batch_normalisation_has_a_column_only_where_an_extension_computed_it(tmp_path):
+    plain = results(made.job(tmp_path / "a", None, seeds=(0,), predictions=False))
+    fused = {"GLAG": {"batch_norm": "fused 1a2b3c4d"}}
+    mixed = results(made.job(tmp_path / "b", None, seeds=(0,), predictions=False, facts=fused))
+    assert [*plain.columns, "stage_one_batch_norm"] == list(mixed.columns)
+    pd.testing.assert_frame_equal(mixed[plain.columns], plain)
+    by_method = mixed.groupby("method")["stage_one_batch_norm"].unique().map(list).to_dict()
+    assert by_method == {name: ["fused 1a2b3c4d" if name == "GLAG" else "torch's"] for name in made.METHODS}
+
+
 def test_groups_are_those_of_the_settings(tmp_path):
     everything = made.job(tmp_path, None, seeds=(0,), groups=Groups(many_above=0, few_below=0))
     test = results(everything).query("split == 'test'")

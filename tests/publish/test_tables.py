@@ -392,6 +392,21 @@ def test_a_table_says_when_its_runs_are_not_alike(tmp_path, fact, words):
         assert f"Warning: The runs of this table differ in {words}" in mixed[suffix]
 
 
+def test_a_table_says_by_what_batch_normalisation_was_computed_where_it_was_not_torch(tmp_path):
+    plain = written(made.job(tmp_path / "a", made.table(), seeds=(0,)))
+    assert not any("normalisation" in text for text in plain.values())
+    fused = {"batch_norm": "fused 1a2b3c4d"}
+    mixed = written(made.job(tmp_path / "b", made.table(), seeds=(0,), facts={"GLAG": fused}))
+    words = "differ in batch normalisation (stage one): fused 1a2b3c4d, torch's."
+    assert f"Warning: The runs of this table {words}" in mixed["md"]
+    alike = written(
+        made.job(tmp_path / "c", made.table(), seeds=(0,), facts=dict.fromkeys(made.METHODS, fused))
+    )
+    assert "Warning" not in alike["md"]
+    note = "- Batch normalisation of stage one: fused 1a2b3c4d (by the compiled extension).\n"
+    assert alike["md"].replace(note, "") == plain["md"]
+
+
 def test_schedules_that_differ_are_named_with_their_rows(tmp_path):
     job = made.job(tmp_path, made.table(), seeds=(0,))
     recipes = {

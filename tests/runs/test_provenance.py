@@ -139,6 +139,8 @@ def test_runs_of_two_machines_are_not_mixed():
         "b (features) was computed from another computation of a than the one that is here "
         "(float32 on some processor)"
     )
+    records["stage_one"]["facts"] |= {"precision": "bf16", "batch_norm": "fused 1a2b3c4d"}
+    assert lookup.mixed(records).endswith("(bf16, batch_norm fused 1a2b3c4d on some processor)")
     shutil.rmtree(new)
     finished("stage_one", "a", model="of one machine")
     assert lookup.find("features", "b", "b" * 64, lookup.input_records(planned)) is not None

@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from longtail.errors import UserError
 from longtail.settings.recipe import Optimiser
 from longtail.settings.schedules import LearningRate, Length
 from longtail.stage_one.batch import Batch
 from longtail.stage_one.losses.logit_adjusted import Settings, build
+from longtail.stage_one.networks import extension
 from longtail.stage_one.phase import Phase
 from longtail.stage_one.samplers import instance
 from longtail.stage_one.step import Outcome, Step, Stream
@@ -122,3 +124,25 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     rows = [f"{label},c{label},{n},2,5" for label, n in enumerate(COUNTS)]
     (split / "counts.csv").write_text("\n".join(["label,name,train,validation,test", *rows, ""]))
     return {"acquire": raw, "split": split}
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the extension is built."""
+    folder = tmp_path_factory.mktemp("extension")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(extension.VARIABLE, str(folder))
+        try:
+            extension.build()
+        except UserError as error:
+            pytest.skip(str(error))
+        if extension.extension() is None:
+            pytest.skip("this processor has no AVX512_BF16")
+    return folder
+
+
+@pytest.fixture
+def use_extension(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings use the extension."""
+    monkeypatch.setenv(extension.VARIABLE, str(built))
+    torch.set_num_threads(1)

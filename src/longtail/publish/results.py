@@ -30,6 +30,8 @@ RICH = ("data_rich_after_first_phase", "data_rich_after_last_phase")
 # stage one are those of its last phase.
 STAGES = ("stage_one", "stage_two")
 RECORDED = ("run", "identity", "device", "precision", "torch", "environments", "seconds", "commit")
+# Where an extension computed any run's batch normalisation: what run.json of stage one says, else TORCH.
+BATCH_NORM, TORCH = "batch_norm", "torch's"
 
 
 def results(job: PublishedJob) -> pd.DataFrame:
@@ -37,10 +39,14 @@ def results(job: PublishedJob) -> pd.DataFrame:
 
     Returns:
         The columns `split`, PLACE, `images`, MEASURED and RICH, then RECORDED of each of STAGES, e.g.
-        stage_one_device; "unknown" where an old run did not say.
+        stage_one_device; "unknown" where an old run did not say. Last stage_one_batch_norm, where any run
+        was not computed by torch alone.
     """
     columns = [f"{stage}_{name}" for stage in STAGES for name in RECORDED]
     recorded = pd.DataFrame([_recorded(cell) for cell in job.cells], columns=columns)
+    normalised = [cell.info["stage_one"].get("facts", {}).get(BATCH_NORM, TORCH) for cell in job.cells]
+    if any(name != TORCH for name in normalised):
+        recorded[f"stage_one_{BATCH_NORM}"] = normalised
     phases = pd.DataFrame([_rich(cell) for cell in job.cells], columns=["split", *RICH])
     known = measured(job, job.cells).join(phases.drop(columns="split")).join(recorded)
     known.loc[known["split"] != "test", list(RICH)] = float("nan")

@@ -81,8 +81,8 @@ def find(step: str, run: str, identity: str, inputs: Mapping[str, Any] | None = 
 def built_on_others(found: Mapping[str, Any], inputs: Mapping[str, dict[str, Any]]) -> str:
     """Which input of a run is another computation than the one it was built on; empty if none is.
 
-    Two computations of one run may differ on unlike machines (precision, device, library versions). A
-    record says what it was built on by a digest of its outputs; records of old runs do not.
+    Two computations of one run may differ on unlike machines (precision, batch normalisation, device, library
+    versions). A record says what it was built on by a digest of its outputs; records of old runs do not.
 
     Args:
         found: run.json of the run.
@@ -92,7 +92,10 @@ def built_on_others(found: Mapping[str, Any], inputs: Mapping[str, dict[str, Any
         if step in inputs and made != store.outputs_digest(inputs[step]):
             here = inputs[step]
             facts = here.get("facts", {})
-            where = " on ".join(str(facts[key]) for key in ("precision", "device") if key in facts)
+            known = {key: str(facts[key]) for key in ("precision", "batch_norm", "device") if key in facts}
+            if "batch_norm" in known:
+                known["precision"] = f"{known.get('precision', '')}, batch_norm {known.pop('batch_norm')}"
+            where = " on ".join(known.values())
             return (
                 f"{found['run']} ({found['step']}) was computed from another computation of {here['run']} "
                 f"than the one that is here ({where or 'of unknown origin'})"

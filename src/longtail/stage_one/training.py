@@ -44,10 +44,12 @@ from longtail.stage_one.assembly import (
 from longtail.stage_one.bank import choose_bank, write_bank
 from longtail.stage_one.class_means import start_at_class_means
 from longtail.stage_one.evaluation import Evaluation, predict
+from longtail.stage_one.freezing import learning
 from longtail.stage_one.history import read_history, write_history
 from longtail.stage_one.launch import launch, nodes, processes
 from longtail.stage_one.loop import has_random_layers, train
 from longtail.stage_one.moving_average import MovingAverage
+from longtail.stage_one.networks.fused_batchnorm import fuse
 from longtail.stage_one.phase import HistoryRow, State
 from longtail.stage_one.phase_classes import phase_classes
 from longtail.stage_one.published_trunk import write_published
@@ -152,6 +154,7 @@ class TrainingRun:
         network = make_network(recipe, channels, classes, settings.seed, "network")
         begun_with = self._before.load(network)
         network = network.to(where).to(memory_format=torch.channels_last)
+        self._fused = fuse(learning(network, phase.freeze), where, self._precision)
 
         def features(images: Images) -> Tensor:
             of: Any = network.features
@@ -206,6 +209,7 @@ class TrainingRun:
         job.facts.update(
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             precision=self._precision,
+            **({"batch_norm": self._fused} if self._fused else {}),
             device=describe(where),
             steps=self._phase.steps,
             epochs=self._phase.epochs,
@@ -217,11 +221,13 @@ class TrainingRun:
         parameters = f"{job.facts['parameters']:,} parameters"
         at = describe(where) if ranks().size == 1 else f"{ranks().size} x {describe(where)}"
         if ranks().is_main:
-            print(f"{job.run}: {parameters}, {self._precision} on {at}", file=sys.stderr, flush=True)
+            how = f"{self._precision}, batch_norm {self._fused}" if self._fused else self._precision
+            print(f"{job.run}: {parameters}, {how} on {at}", file=sys.stderr, flush=True)
 
     def run(self) -> None:
         """Train to the end."""
         job, where = self.job, self._where
+        fused = f", batch_norm {self._fused}" if self._fused else ""
         with ExitStack() as stack:
             if ranks().is_main:
                 self._progress = stack.enter_context(job.progress(job.facts["epochs"], "epoch"))
@@ -231,7 +237,7 @@ class TrainingRun:
                 seed=self._settings.seed,
                 precision=self._precision,
                 environment=f"{describe(where)}, {self._precision}, torch {torch.__version__}, "
-                f"{torch.get_num_threads()} threads",
+                f"{torch.get_num_threads()} threads{fused}",
                 path=job.scratch / "checkpoint.safetensors",
                 evaluate=self._evaluation.accuracies,
                 evaluate_every=self._recipe.evaluate_every,

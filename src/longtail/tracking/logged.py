@@ -92,7 +92,7 @@ def logged(run: Finished, groups: Groups, tables: Mapping[str, Path]) -> LoggedR
     )
 
 
-FACTS = ("device", "precision")
+FACTS = ("device", "precision", "batch_norm")
 
 
 def _flat(block: Any, key: str) -> Iterator[tuple[str, Any]]:

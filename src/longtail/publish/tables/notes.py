@@ -8,12 +8,17 @@ import pandas as pd
 from longtail.groups import GROUPS, group_sizes
 from longtail.publish.bootstrap import RESAMPLES
 from longtail.publish.job import PublishedJob
-from longtail.publish.results import STAGES
+from longtail.publish.results import BATCH_NORM, STAGES
 from longtail.publish.tables.words import COMPLETE, HEADS, NOT_APPLICABLE
 from longtail.settings.published import Table
 
 # what the runs of a table should share, and its column of `longtail.publish.results` behind the stage's name
-SAME_IN_A_TABLE = {"precision": "precision", "device": "device", "torch version": "torch"}
+SAME_IN_A_TABLE = {
+    "precision": "precision",
+    "batch normalisation": BATCH_NORM,
+    "device": "device",
+    "torch version": "torch",
+}
 SAID = ("selected", "schedule", "augmentation", "device", "precision", "torch")  # of a method in words
 
 
@@ -44,6 +49,7 @@ def notes(job: PublishedJob, rows: pd.DataFrame, results: pd.DataFrame) -> list[
             *_forgetting(job.settings),
             f"Hardware: {_by_value(built, 'device')}; precision {_by_value(built, 'precision')}; "
             f"torch {_by_value(built, 'torch')}.",
+            *_batch_norm(results),
         ]
     beside = rows[rows["sources"].notna()]
     if len(beside):
@@ -63,11 +69,12 @@ def notes(job: PublishedJob, rows: pd.DataFrame, results: pd.DataFrame) -> list[
 
 
 def warnings(results: pd.DataFrame) -> list[str]:
-    """One line for each of precision, device and torch version in which runs of one stage differ."""
+    """One line for each of SAME_IN_A_TABLE in which runs of one stage differ."""
     result = []
-    for what, column in SAME_IN_A_TABLE.items():
+    for what, name in SAME_IN_A_TABLE.items():
         for stage in STAGES:
-            values = sorted(results[f"{stage}_{column}"].unique())
+            column = f"{stage}_{name}"
+            values = sorted(results[column].unique()) if column in results else []
             if len(values) > 1:
                 where = stage.replace("_", " ")
                 result.append(f"The runs of this table differ in {what} ({where}): {', '.join(values)}.")
@@ -89,6 +96,15 @@ def _by_value(built: pd.DataFrame, column: str) -> str:
     if len(labels) == 1 and "," not in str(labels.index[0]):
         return str(labels.index[0])
     return "; ".join(f"{value} ({', '.join(names)})" for value, names in labels.items())
+
+
+def _batch_norm(results: pd.DataFrame) -> list[str]:
+    """Where an extension computed all batch normalisation; that runs differ in it is a warning."""
+    column = f"stage_one_{BATCH_NORM}"
+    names = list(results[column].unique()) if column in results else []
+    if len(names) != 1:
+        return []
+    return [f"Batch normalisation of stage one: {names[0]} (by the compiled extension)."]
 
 
 def _runs(results: pd.DataFrame) -> str:

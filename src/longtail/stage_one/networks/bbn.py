@@ -6,12 +6,11 @@ with 100 classes.
 """
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from longtail.settings.base import Settings as BaseSettings
-from longtail.stage_one.networks.batchnorm import BatchNorm
+from longtail.stage_one.networks.fused_batchnorm import FusableBatchNorm, bn_relu
 from longtail.stage_one.networks.resnet_cifar import BasicBlock
 
 
@@ -44,7 +43,7 @@ class BilateralBranchNetwork(nn.Module):
         super().__init__()
         blocks, width = (settings.depth - 2) // 6, settings.width
         self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.bn = BatchNorm(width)
+        self.bn = FusableBatchNorm(width)
         every = [width] * blocks + [2 * width] * blocks + [4 * width] * blocks
         planes = [width, *every]
         self.trunk = nn.Sequential(
@@ -59,7 +58,7 @@ class BilateralBranchNetwork(nn.Module):
     def trunk_maps(self, x: Tensor) -> Tensor:
         """Images (B, channels, H, W) to the maps that both branches see."""
         x = self.conv(x).contiguous(memory_format=torch.channels_last)
-        maps: Tensor = self.trunk(F.relu(self.bn(x), inplace=True))
+        maps: Tensor = self.trunk(bn_relu(self.bn, x))
         return maps
 
     def branch(self, maps: Tensor, branch: nn.Module) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from longtail.settings.base import Neutral
 from longtail.settings.base import Settings as BaseSettings
-from longtail.stage_one.networks.batchnorm import BatchNorm
 from longtail.stage_one.networks.cosine import CosineHead
+from longtail.stage_one.networks.fused_batchnorm import FusableBatchNorm, bn_relu
 from longtail.stage_one.networks.place_weights import weighted_mean
 
 
@@ -47,21 +47,20 @@ class BasicBlock(nn.Module):
     def __init__(self, channels: int, planes: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, planes, 3, stride, padding=1, bias=False)
-        self.bn1 = BatchNorm(planes)
+        self.bn1 = FusableBatchNorm(planes)
         self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
-        self.bn2 = BatchNorm(planes)
+        self.bn2 = FusableBatchNorm(planes)
         self.stride = stride
         self.padding = (planes - channels) // 2
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) to (B, planes, ceil(H / stride), ceil(W / stride))."""
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        out = self.bn2(self.conv2(out))
+        out = self.conv2(bn_relu(self.bn1, self.conv1(x)))
         if self.stride != 1:
             x = x[:, :, :: self.stride, :: self.stride]
         if self.padding:
             x = F.pad(x, (0, 0, 0, 0, self.padding, self.padding))
-        return F.relu(out.add_(x), inplace=True)
+        return bn_relu(self.bn2, out, x)
 
 
 class ResNetCifar(nn.Module):
@@ -79,7 +78,7 @@ class ResNetCifar(nn.Module):
         blocks, width = (settings.depth - 2) // 6, settings.width
         self.pooling = settings.pooling
         self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.bn = BatchNorm(width)
+        self.bn = FusableBatchNorm(width)
         self.stage1 = _stage(blocks, width, width, stride=1)
         self.stage2 = _stage(blocks, width, 2 * width, stride=2)
         self.stage3 = _stage(blocks, 2 * width, 4 * width, stride=2)
@@ -111,7 +110,7 @@ class ResNetCifar(nn.Module):
         """Images (B, channels, H, W) to what a stage, counted from 1, puts out, (B, its channels, H', W')."""
         # Strides of one-channel images name no memory format; from here on it is always channels_last.
         x = self.conv(x).contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.bn(x), inplace=True)
+        x = bn_relu(self.bn, x)
         for part in self.stages[:stage]:
             x = part(x)
         return x
