@@ -32,6 +32,13 @@ from longtail.stage_one.samplers import instance
 from longtail.stage_one.step import Stream
 from longtail.stage_one.steps.supervised import Supervised
 
+# By precision, because bf16 in hardware halves the time of a convolution. Without it 1.5x is what layout,
+# allocator and augmentation give, at 65 % of the matrix peak. The bf16 peak is out of reach for layers of 16 to
+# 64 channels, so no goal is set for a share of it.
+SPEED = {"bf16": Goal("ratio", 2.1, 2.6), "float32": Goal("ratio", 1.5, 2.0)}
+WHOLE = {"bf16": Goal("ratio", 2.8, 3.5), "float32": Goal("ratio", 2.0, 2.7)}
+SHARE = {"bf16": None, "float32": Goal("ours", 65, 80)}
+
 PART = "training"
 EPOCHS, EVALUATE_EVERY = 200, 20  # params.yaml; the peers evaluate after every epoch
 CROP_FLIP = Augmentation(autoaugment="none", cutout=0)
@@ -234,19 +241,19 @@ def figures(ours: list[Sample], peers: list[Sample], peak: list[Sample]) -> list
     speed = row(
         f"images a second, one core, {precision}",
         "images/s",
-        Goal("ratio", 2.1, 2.6),
+        SPEED[precision],
         "against float32, NCHW, PIL; crop and flip on both sides",
     )
     whole = row(
         f"a run of 200 epochs at ratio 100, {precision}",
         "core-hours",
-        Goal("ratio", 2.8, 3.5),
+        WHOLE[precision],
         f"extrapolated from {len(ours)} rounds; ours evaluates 10 times, the peers after every epoch",
     )
     part = row(
         f"share of the {precision} matrix peak, one core",
         "%",
-        Goal("ours", 65, 80),
+        SHARE[precision],
         f"{ours[0].found['flops'] / 1e6:.1f} MFLOP an image; peak "
         f"{median(s.found['flops'] for s in peak) / 1e9:.0f} GFLOP/s",
     )
