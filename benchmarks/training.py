@@ -33,8 +33,8 @@ from longtail.stage_one.step import Stream
 from longtail.stage_one.steps.supervised import Supervised
 
 # By precision, because bf16 in hardware halves the time of a convolution. Without it 1.5x is what layout,
-# allocator and augmentation give, at 65 % of the matrix peak. The bf16 peak is out of reach for layers of 16 to
-# 64 channels, so no goal is set for a share of it.
+# allocator and augmentation give, at 65 % of the matrix peak. The bf16 peak is out of reach for layers of 16
+# to 64 channels, so no goal is set for a share of it.
 SPEED = {"bf16": Goal("ratio", 2.1, 2.6), "float32": Goal("ratio", 1.5, 2.0)}
 WHOLE = {"bf16": Goal("ratio", 2.8, 3.5), "float32": Goal("ratio", 2.0, 2.7)}
 SHARE = {"bf16": None, "float32": Goal("ours", 65, 80)}
