@@ -301,8 +301,8 @@ def test_the_generic_profile_makes_a_table_and_its_group_of_pages(slurm, undistu
     assert project.nothing_to_do()
     assert results(project) == undisturbed
     jobs = [job for number, job in slurm.jobs().items() if number not in before]
-    # two of stage one, one of classifiers, one of figures and report
-    assert len(jobs) == 4
+    # two of stage one, one of classifiers, one of figures, one of the report, which waits for the page
+    assert len(jobs) == 5
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
 
 
