@@ -1,6 +1,6 @@
 """Batch normalisation, an added shortcut and ReLU as one operation, where a compiled extension is there.
 
-On a processor these three are a third of a training step of a thin network in bfloat16, all of it reading
+On a processor these three are a quarter of a training step of a thin network in bfloat16, all of it reading
 and writing. fused_batchnorm.cpp does it in fewer passes (docs/explanation/performance.md). It rounds
 otherwise than torch: statistics and sums are nearer to exact, and nothing is rounded between the three. So a
 training decides once, at its start, whether it uses the extension (`fuse`), and run.json says so.
