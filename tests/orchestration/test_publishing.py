@@ -19,7 +19,7 @@ NAMES = ("curves", "gamma", "counts")
 
 
 def identity(name: str) -> str:
-    return (name * 16)[:16] + "0" * 48
+    return (name.replace("/", "") * 16)[:16] + "0" * 48
 
 
 def plan(name: str, runs: dict[str, Any] | None = None, **further: Any) -> None:
@@ -46,11 +46,11 @@ def draw(planned: dict[str, Any], folder: Path) -> None:
     drawn.append(planned["name"])
     if planned["settings"].get("fails"):
         raise UserError("nothing to draw")
-    (folder / f"{planned['name']}.png").write_text(json.dumps(planned["settings"]))
+    (folder / Path(planned["outputs"][0]).name).write_text(json.dumps(planned["settings"]))
 
 
 def wanted(*names: str) -> None:
-    items = [SimpleNamespace(kind="figures", name=name, identity=identity(name)) for name in NAMES]
+    items = [SimpleNamespace(kind="figures", name=name, identity=identity(name)) for name in names]
     rule = SimpleNamespace(name="figures")
     jobs = [SimpleNamespace(rule=rule, wildcards_dict={"figure": name}) for name in names]
     want(SimpleNamespace(runs=lambda step: {}, published=lambda: items), jobs)
@@ -162,21 +162,39 @@ def test_one_that_fails_fails_its_own_job_and_no_other(capfd):
     assert published() == ["gamma"]
 
 
-def test_one_that_another_process_has_is_left_to_it():
-    wanted("curves", "gamma", "counts")
-    with store.locked("figures", f"counts-{identity('counts')[:16]}"):
-        publish("gamma")
-    assert drawn == ["gamma", "curves"]
+@pytest.mark.parametrize("one", ["counts", "sweeps/counts"])
+def test_one_that_its_own_job_is_at_is_left_to_it(monkeypatch, one):
+    """The job of `one` draws; meanwhile that of gamma draws others, and an invocation begins."""
+    plan(one)
+    wanted("gamma", one)
+
+    def meanwhile(planned: dict[str, Any], folder: Path) -> None:
+        if planned["name"] == one:
+            publish("gamma")
+            wanted("gamma", one)
+        draw(planned, folder)
+
+    monkeypatch.setitem(make.MAKERS, "figures", meanwhile)
+    publish(one)
+    assert drawn == ["gamma", one]
+    assert is_right(one)
 
 
-def test_leftovers_of_a_killed_invocation_are_deleted_but_not_what_one_at_work_has():
-    for name in ("curves", "gamma"):
-        for beginning in ("", "."):
-            (AHEAD / "figures" / f"{beginning}{name}-{identity(name)[:16]}").mkdir(parents=True)
-    with store.locked("figures", f"gamma-{identity('gamma')[:16]}"):
-        wanted("counts")
-    left = sorted(path.name for path in (AHEAD / "figures").iterdir())
-    assert left == [f".gamma-{identity('gamma')[:16]}", f"gamma-{identity('gamma')[:16]}"]
+@pytest.mark.parametrize("folder", ["", "sweeps/"])
+def test_leftovers_of_a_killed_invocation_are_deleted_but_not_what_one_at_work_has(monkeypatch, folder):
+    names = [f"{folder}{name}" for name in ("curves", "gamma", "counts")]
+    for name in names:
+        plan(name)
+    wanted(*names)
+    publish(names[0])
+    two = sorted(path.name for path in (AHEAD / "figures").iterdir())
+    assert len(two) == 2
+    for name in two:
+        (AHEAD / "figures" / f".{name}").mkdir()
+    kept = two[0]
+    with store.locked("figures", kept):
+        wanted(names[0])
+    assert sorted(path.name for path in (AHEAD / "figures").iterdir()) == [f".{kept}", kept]
 
 
 def test_a_full_disk_leaves_what_is_published(monkeypatch):

@@ -32,8 +32,8 @@ def execute(kind: str, name: str, identity: str) -> None:
     """
     planned = store.read_plan(kind, f"{name}-{identity}")
     seconds = budget(kind)
-    with store.locked(kind, f"{name}-{identity}"):
-        folder = _ahead(planned)
+    folder = _ahead(planned)
+    with store.locked(kind, folder.name):
         made_here = not _is_made(planned, folder)
         if made_here:
             _make(planned, folder)
@@ -43,7 +43,9 @@ def execute(kind: str, name: str, identity: str) -> None:
 
 
 def _ahead(planned: dict[str, Any]) -> Path:
-    return AHEAD / str(planned["kind"]) / f"{planned['name']}-{planned['identity'][:16]}"
+    """Where it waits; the last part of the path is the name of its lock. A table's name may have folders."""
+    name = f"{planned['name']}-{planned['identity'][:16]}"
+    return AHEAD / str(planned["kind"]) / name.replace("/", "-")
 
 
 def _is_made(planned: dict[str, Any], folder: Path) -> bool:
