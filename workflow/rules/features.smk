@@ -21,10 +21,8 @@ rule features:
         cpus_per_task=lambda w: PLAN.features[w.run].cpus,
         mem_mb=lambda wildcards, attempt: PLAN.features[wildcards.run].memory * attempt,
         runtime=lambda wildcards, attempt: f"{30 * attempt}m",
-    params:
-        folder=lambda w: PLAN.features[w.run].folder,
     shell:
-        "longtail features {wildcards.run} --into {params.folder} --log {log}"
+        "longtail features {wildcards.run} --into {PLAN.results}/features/{wildcards.run} --log {log}"
 
 
 rule features_all:

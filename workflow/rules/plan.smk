@@ -1,4 +1,5 @@
 # The plan of all runs (PLAN) from the settings. A wrong setting ends here: one line, exit code 2.
+import gc
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,9 @@ from longtail.orchestration.planner import plan
 from longtail.orchestration.snakemake_records import mend
 from longtail.orchestration.snapshot import settings
 from longtail.orchestration.stamp import stamp
+
+# A graph of jobs is millions of objects that stay; looking through them less often saves a twentieth.
+gc.set_threshold(100_000, 20, 100)
 
 SETTINGS = config.get("params", "params.yaml")
 try:

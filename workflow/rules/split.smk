@@ -19,10 +19,8 @@ rule split:
     resources:
         mem_mb=2000,
         runtime="10m",
-    params:
-        folder=lambda w: PLAN.split[w.run].folder,
     shell:
-        "longtail split {wildcards.run} --into {params.folder} --log {log}"
+        "longtail split {wildcards.run} --into {PLAN.splits}/{wildcards.run} --log {log}"
 
 
 rule split_all:

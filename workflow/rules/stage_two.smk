@@ -19,10 +19,8 @@ rule stage_two:
         gpu=lambda w: gpus(PLAN.stage_two[w.run]),
         mem_mb=lambda wildcards, attempt: PLAN.stage_two[wildcards.run].memory * attempt,
         runtime=lambda wildcards, attempt: f"{30 * attempt}m",
-    params:
-        folder=lambda w: PLAN.stage_two[w.run].folder,
     shell:
-        "longtail stage-two {wildcards.run} --into {params.folder} --log {log}"
+        "longtail stage-two {wildcards.run} --into {PLAN.results}/stage_two/{wildcards.run} --log {log}"
 
 
 rule stage_two_all:

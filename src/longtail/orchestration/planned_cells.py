@@ -20,11 +20,10 @@ from longtail.settings.classifier import Classifier, FeaturesSettings, StageTwoS
 from longtail.settings.data import Pictures, PublishedData
 from longtail.settings.finished_runs import FinishedRuns
 from longtail.settings.frozen_features import SEED
-from longtail.settings.method_blocks import Method, blocks_in
+from longtail.settings.method_blocks import Method
 from longtail.settings.methods import module_name
 from longtail.settings.params import Params
-from longtail.settings.phases import phases
-from longtail.settings.recipe import Recipe, StageOneSettings
+from longtail.settings.recipe import StageOneSettings
 from longtail.settings.references import wrong_reference
 from longtail.settings.split import Imbalance, SplitSettings
 
@@ -54,6 +53,7 @@ class Cells:
     def __init__(self, planner: "Planner", params: Params, raw: Run) -> None:
         self.planner, self.params, self.raw = planner, params, raw
         self._known: dict[tuple[object, ...], Run] = {}
+        self._modules = {entry: classifier_modules(item.method) for entry, item in params.stage_two.items()}
         if misplaced := wrong_reference(params.stage_one, params.stage_two):
             raise UserError(f"{planner.plan.source}: {': '.join(misplaced)}")
 
@@ -129,7 +129,7 @@ class Cells:
                 seed=seed,
                 precision=params.precision,
             )
-            further, modules = self._further(place, phase.recipe, seed)
+            further, modules = self._further(place, phase.builds_on, seed)
             run = self.planner.add(
                 "stage_one",
                 f"{place.label}-{entry}{phase.suffix}-seed{seed}",
@@ -142,13 +142,13 @@ class Cells:
         self._known[key] = run
         return run
 
-    def _further(self, place: Place, recipe: Recipe, seed: int) -> tuple[dict[str, Run], dict[str, None]]:
-        """What the step of a recipe's last phase names: runs by key, and the modules of their networks."""
+    def _further(
+        self, place: Place, named: list[tuple[str, FinishedRuns]], seed: int
+    ) -> tuple[dict[str, Run], dict[str, None]]:
+        """What the step of a phase names: runs by key, and the modules of their networks."""
         runs: dict[str, Run] = {}
         modules: dict[str, None] = {}
-        step = phases(recipe)[-1].step
-        assert step is not None
-        for key, block in blocks_in(step.options, FinishedRuns):
+        for key, block in named:
             modules[module_name("networks", self.params.stage_one[block.stage_one].network.name)] = None
             for number, own in enumerate([seed] if block.seeds == "same" else self.params.seeds):
                 runs[f"{key}.{number}.stage_one"] = self._stage_one(place, block.stage_one, own)
@@ -173,7 +173,7 @@ class Cells:
             f"{place.label}-{entry}-{classifier}-seed{seed}",
             StageTwoSettings(method=settings.method, seed=seed),
             inputs,
-            classifier_modules(settings.method),
+            self._modules[classifier],
         )
 
     def _features(self, place: Place, entry: str, classifier: Classifier, seed: int) -> Run:

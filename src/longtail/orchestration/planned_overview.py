@@ -15,6 +15,7 @@ from longtail.settings.finished_runs import FinishedRuns
 from longtail.settings.method_blocks import blocks_in
 from longtail.settings.params import Params
 from longtail.settings.phase import PhaseSettings
+from longtail.settings.recipe import Recipe
 
 COLUMNS = ("acquire", "split", "stage_one", "features", "stage_two", "tables", "figures")
 Place = tuple[str, str]  # column and name of a node
@@ -27,6 +28,13 @@ class _Graph:
     nodes: dict[Place, set[str]] = field(default_factory=dict)
     edges: dict[tuple[Place, Place], set[tuple[str, str]]] = field(default_factory=dict)
     of: dict[tuple[str, str], Place] = field(default_factory=dict)  # of each run by step and name
+    recipes: dict[int, tuple[Recipe, list[PhaseSettings]]] = field(default_factory=dict)
+
+    def phases(self, recipe: Recipe) -> list[PhaseSettings]:
+        """The phases of a recipe, made once, though it is trained by many runs."""
+        if id(recipe) not in self.recipes:  # with the recipe, which keeps the place in memory taken
+            self.recipes[id(recipe)] = recipe, recipe.phases
+        return self.recipes[id(recipe)][1]
 
     def run(self, run: Run, name: str) -> Place:
         """The node of a run: the one that it stands in already, else that of this name."""
@@ -56,16 +64,21 @@ def overview(plan: Plan, parts: Iterable[tuple[Params, list[PlannedCell]]]) -> d
         if not number:
             main = params
         sweep = "" if not number else next(iter(params.tables))
+        shown = {entry: set(table.methods) for entry, table in params.tables.items()}
         for cell in cells:
-            _add_cell(graph, cell, params, main, sweep)
+            fitted = _add_cell(graph, cell, params, main, sweep)
+            for entry, table in params.tables.items():
+                if cell.method in shown[entry] and table.shows(cell.ratio):
+                    graph.nodes.setdefault(("tables", entry), set()).add(entry)
+                    graph.feed(fitted, ("tables", entry), (cell.runs["stage_two"].name, entry))
         for entry, figure in params.figures.items():
             if entry in plan.figures:
                 graph.nodes.setdefault(("figures", entry), set()).add(entry)
                 for cell in plan.figures[entry].cells:
                     if cell.method not in params.methods:
                         _add_reference(graph, cell, entry)
-                if (table := getattr(figure.options, "table", None)) is not None:
-                    graph.feed(("tables", table), ("figures", entry), (table, entry))
+                if (read := getattr(figure.options, "table", None)) is not None:
+                    graph.feed(("tables", read), ("figures", entry), (read, entry))
     names = {column: [name for found, name in graph.nodes if found == column] for column in COLUMNS}
     return {
         "columns": [
@@ -88,23 +101,20 @@ def _numbers(place: Place, names: dict[str, list[str]]) -> list[int]:
     return [COLUMNS.index(column), names[column].index(name)]
 
 
-def _add_cell(graph: _Graph, cell: PlannedCell, params: Params, main: Params, sweep: str) -> None:
-    """The runs of a cell, from raw images to the tables that show it."""
+def _add_cell(graph: _Graph, cell: PlannedCell, params: Params, main: Params, sweep: str) -> Place:
+    """The runs of a cell, from raw images on; the node of its classifier."""
     row, runs = params.methods[cell.method], cell.runs
     raw = graph.run(runs["acquire"], runs["acquire"].name)
     split = graph.run(runs["split"], cell.imbalance)
     graph.feed(raw, split, (runs["acquire"].name, runs["split"].name))
     recipe = row.stage_one if row.stage_one in main.stage_one else sweep
-    phases = params.stage_one[row.stage_one].phases
+    phases = graph.phases(params.stage_one[row.stage_one])
     trained = _add_phases(graph, runs["stage_one"], phases, recipe, split, params)
     features = graph.run(runs["features"], _features_words(runs["features"].settings))
     graph.feed(trained, features, (runs["stage_one"].name, runs["features"].name))
     fitted = graph.run(runs["stage_two"], row.stage_two if row.stage_two in main.stage_two else sweep)
     graph.feed(features, fitted, (runs["features"].name, runs["stage_two"].name))
-    for entry, table in params.tables.items():
-        if cell.method in table.methods and table.shows(cell.ratio):
-            graph.nodes.setdefault(("tables", entry), set()).add(entry)
-            graph.feed(fitted, ("tables", entry), (runs["stage_two"].name, entry))
+    return fitted
 
 
 def _add_reference(graph: _Graph, cell: PlannedCell, figure: str) -> None:
@@ -138,7 +148,7 @@ def _add_further(graph: _Graph, run: Run, phase: PhaseSettings, split: Place, pa
     """What the step of a phase names: the finished runs of other recipes, and what these are built on."""
     assert phase.step is not None
     for key, block in blocks_in(phase.step.options, FinishedRuns):
-        recipe = params.stage_one[block.stage_one].phases
+        recipe = graph.phases(params.stage_one[block.stage_one])
         for name, other in run.further.items():
             if not name.startswith(f"{key}."):
                 continue

@@ -34,6 +34,7 @@ from longtail.settings.acquire import AcquireSettings
 from longtail.settings.base import Settings, Texts
 from longtail.settings.data import PublishedData
 from longtail.settings.datasets import DATASETS
+from longtail.settings.finished_runs import FinishedRuns
 from longtail.settings.method_blocks import Figure, Method, blocks_in
 from longtail.settings.methods import module_name
 from longtail.settings.params import Params
@@ -49,11 +50,15 @@ DECODING = ("longtail.data.picture_loader", "longtail.data.decode")
 
 
 class PlannedPhase(NamedTuple):
-    """A phase of a recipe: the recipe that ends with it, what its runs' names have of it, its modules."""
+    """A phase of a recipe: the recipe that ends with it, what its runs' names have of it, its modules.
+
+    And the finished runs that its step names, by key.
+    """
 
     recipe: Recipe
     suffix: str
     modules: tuple[str, ...]
+    builds_on: list[tuple[str, FinishedRuns]]
 
 
 class Planner:
@@ -84,7 +89,8 @@ class Planner:
                 modules = dict.fromkeys(module_name(kind, method.name) for kind, method in methods)
                 suffix = "" if number == len(recipe.then) else f".{phase.name}"
                 step = (MODULES["stage_one"], *self.decoding, *modules)
-                found.append(PlannedPhase(recipe.until(number), suffix, step))
+                named = list(blocks_in(phase.step.options, FinishedRuns))
+                found.append(PlannedPhase(recipe.until(number), suffix, step, named))
             self.recipes[id(recipe)] = recipe, found
         return self.recipes[id(recipe)][1]
 
