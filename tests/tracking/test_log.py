@@ -156,11 +156,12 @@ def records(content: bytes) -> Iterator[bytes]:
 
 
 def test_wandb_offline(name, run):
-    pytest.importorskip("wandb", reason=WHY)
+    wandb = pytest.importorskip("wandb", reason=WHY)
     from wandb.proto.wandb_internal_pb2 import Record
 
     for _ in range(2):
         log([name], "wandb", "bias", ["results/one.csv"])
+    wandb.teardown()  # its own process writes; the end of a command waits for it in the same way
     [folder] = Path("bias/wandb").glob("offline-run-*")
     [file] = folder.glob("*.wandb")
     config, rows = {}, {}
