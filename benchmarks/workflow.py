@@ -60,15 +60,13 @@ def rows(quick: bool) -> list[Row]:
         dry = [sys.executable, "-m", "snakemake", "-n", "--config", "params=many.yaml"]
         with Side("benchmarks.side:command", {}, {"words": dry, "folder": name}) as side:
             first, *again = [side.measure() for _ in range(2 if quick else 3)]
-        with Side("benchmarks.side:command", {}, {"words": [*dry, "--quiet"], "folder": name}) as side:
-            summed_up = [side.measure() for _ in range(rounds)]
 
     def row(what: str, samples: list[float], goal: Goal | None, load: float, memory: float, note: str) -> Row:
         made = Row(PART, f"{number:,} runs: {what}", "s", goal=goal, load=load, peak_mb=memory, note=note)
         return compared(made, samples)
 
     load, memory = median(s.load for s in planned), max(s.peak_mb for s in planned)
-    later, short = [s.cpu for s in again], [s.cpu for s in summed_up]
+    later = [s.cpu for s in again]
     return [
         row("plan", [s.cpu for s in planned], Goal("ours", 2, 0.5), load, memory, "Python's start included"),
         row(
@@ -80,12 +78,4 @@ def rows(quick: bool) -> list[Row]:
             "writes the plan",
         ),
         row("snakemake -n, again", later, Goal("ours", 30, 15), again[0].load, again[0].peak_mb, ""),
-        row(
-            "snakemake -n --quiet",
-            short,
-            Goal("ours", 30, 15),
-            summed_up[0].load,
-            summed_up[0].peak_mb,
-            "how many jobs of each rule, without the reasons",
-        ),
     ]
