@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from longtail.data import file_changes, manifest
+from longtail.data import catalogue, file_changes, manifest
 from longtail.errors import UserError
 from longtail.orchestration import execute
 from longtail.orchestration.planner import settings_name
@@ -163,16 +163,17 @@ def pictures(tmp_path):
     settings = AcquireSettings(dataset="pets", files=FolderData(root=str(root), held_out={"per_class": 1}))
     raw = Path("data/raw/pets")
     raw.mkdir(parents=True)
-    record = {"step": "acquire", "run": "pets", "identity": "p" * 64, "outputs": {}}
+    identity = catalogue.identity("pets", settings.files)
+    record = {"step": "acquire", "run": "pets", "identity": identity, "outputs": {}}
     (raw / "run.json").write_text(json.dumps({**record, "settings": settings.resolved()}))
-    return SimpleNamespace(root=root, raw=raw, settings=settings)
+    return SimpleNamespace(root=root, raw=raw, settings=settings, identity=identity)
 
 
 def moved(pictures, elsewhere: Path) -> None:
     """Say that the pictures lie elsewhere, as another data.root does."""
     files = {**pictures.settings.resolved()["files"], "root": str(elsewhere)}
     settings = {**pictures.settings.resolved(), "files": files}
-    planned = {"step": "acquire", "run": "pets", "identity": "p" * 64, "inputs": {}, "folder": "x"}
+    planned = {"step": "acquire", "run": "pets", "identity": pictures.identity, "inputs": {}, "folder": "x"}
     planned |= {"settings": settings, "code": "c" * 64, "modules": []}
     store.write_json(store.PLANNED / "acquire/pets.json", planned)
 

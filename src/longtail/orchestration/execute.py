@@ -25,6 +25,7 @@ from longtail.runs.store import read_plan
 if TYPE_CHECKING:
     from longtail.runs.job import Job
 
+ANEW = "its files, lists or labels have changed since this was planned; type the command again"
 USES_DEVICE = ("stage_one", "features", "stage_two")
 
 
@@ -130,6 +131,7 @@ def compute(planned: dict[str, Any]) -> Path:
     job = begin(planned)
     module = module_of(planned["step"])
     same_code(planned)
+    same_files(planned)
     started = time.monotonic()
     try:
         module.compute(job)
@@ -202,16 +204,34 @@ def begin(planned: dict[str, Any]) -> "Job":
         run=name,
         settings=settings_of_step(step, planned["settings"]),
         inputs=inputs,
+        built_on={at: store.outputs_digest(store.record(folder)) for at, folder in inputs.items()},
         folder=outputs,
         scratch=scratch,
         pictures=checked_pictures(inputs["acquire"]) if "acquire" in inputs and step in USES_DEVICE else None,
     )
 
 
+def same_files(planned: dict[str, Any]) -> None:
+    """Refuse to acquire files under an identity that was given to other files, lists or labels.
+
+    Raises:
+        UserError: if they were edited or checked anew since this was planned.
+    """
+    if planned["step"] == "acquire" and planned["settings"]["files"] is not None:
+        from longtail.data import catalogue
+
+        settings = settings_of_step("acquire", planned["settings"])
+        if catalogue.identity(settings.dataset, settings.files) != planned["identity"]:
+            raise UserError(f"{planned['run']}: {ANEW}")
+
+
 def checked_pictures(raw: Path) -> Path | None:
-    """The folder of the pictures that a run is to see, once they are known to be those that were checked.
+    """The folder of the pictures that a run is to see, once they are known to be those that it is built on.
 
     Where this machine has not read them yet, as in a new root or a new clone, all are hashed, once.
+
+    Args:
+        raw: the finished run of acquisition.
 
     Raises:
         UserError: if one is not what was checked, or the folder is not there.
@@ -222,6 +242,8 @@ def checked_pictures(raw: Path) -> Path | None:
 
         settings = settings_of_step("acquire", acquired(raw))
         with store.locked("pictures", settings.dataset):
+            if catalogue.identity(settings.dataset, settings.files) != store.record(raw)["identity"]:
+                raise UserError(f"{settings.dataset}: {ANEW}")
             if changed := catalogue.changed(settings.dataset, settings.files):
                 raise UserError(
                     f"{settings.dataset}: {root / changed[0]} is not the file that was checked; "
@@ -234,9 +256,10 @@ def finish(planned: dict[str, Any], job: "Job", seconds: float) -> Path:
     """Record what the step wrote, and keep it; where it stands in the store.
 
     Raises:
-        UserError: if the code is not the planned code any more.
+        UserError: if the code, or the dataset, is not the planned one any more.
     """
     same_code(planned)
+    same_files(planned)
     store.write_json(job.folder / "run.json", recorded(planned, job, seconds))
     return store.keep(job.folder, planned["step"], planned["run"])
 

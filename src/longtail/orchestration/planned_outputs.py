@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from longtail.data.manifest import file_of
 from longtail.errors import UserError
 from longtail.orchestration.plan import Plan
-from longtail.orchestration.published import PlannedCell, Published
+from longtail.orchestration.published import PlannedCell, Published, digest_at_hand
 from longtail.publish.tables.check import check
-from longtail.runs.digest_cache import remembered_digest
 from longtail.runs.identity import PACKAGE
 from longtail.runs.steps import STEPS
 from longtail.settings.method_blocks import Figure
@@ -52,6 +51,7 @@ def plan_table(
     """A table over the cells of its methods."""
     check(entry, table)
     modules = ("longtail.publish.tables.make",)
+    files = (*_printed(table), *sorted((PACKAGE / "publish/templates").glob("*")))
     return Published(
         kind="tables",
         name=entry,
@@ -61,11 +61,9 @@ def plan_table(
         code=planner.code(modules),
         cells=_shown(table, cells),
         reads=("split", "stage_one", "features", "stage_two"),
-        context={
-            **context,
-            "data": files_digest([*_printed(table), *sorted((PACKAGE / "publish/templates").glob("*"))]),
-        },
+        context={**context, "data": files_digest(files)},
         suffixes=("csv", "md", "tex", "html"),
+        files=files,
     )
 
 
@@ -104,7 +102,7 @@ def plan_figure(
     table = getattr(figure.options, "table", None)
     built_in = (f"longtail.data:counts/{name}.csv" for name in getattr(figure.options, "built_in", ()))
     modules = ("longtail.publish.figures.drawing", module_name("figures", figure.name), *built_in)
-    files = {file: _digest_at_hand(file) for file in getattr(figure.options, "files", ())}
+    files = {file: digest_at_hand(Path(file)) for file in getattr(figure.options, "files", ())}
     return Published(
         kind="figures",
         name=entry,
@@ -116,21 +114,8 @@ def plan_figure(
         reads=getattr(figure.options, "reads", ()),
         context={**context, **({"files": files} if files else {})},
         suffixes=("png", "svg", "pdf"),
+        files=tuple(map(Path, files)),
     )
-
-
-def _digest_at_hand(file: str) -> str:
-    """SHA-256 of a file that a figure reads; "" where there is none.
-
-    Raises:
-        UserError: if it is there and cannot be read.
-    """
-    try:
-        return remembered_digest(Path(file).expanduser())
-    except FileNotFoundError:
-        return ""
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read ({error})") from None
 
 
 def plan_model(
@@ -148,6 +133,7 @@ def plan_model(
         methods = [str(model.method)]
         shown = tuple(cells[methods[0]])
     modules = ("longtail.publish.best_model",)
+    files = tuple(sorted((PACKAGE / "export" / "templates").glob("*")))
     return Published(
         kind="models",
         name=entry,
@@ -160,9 +146,10 @@ def plan_model(
         context={
             **context,
             "among": methods,
-            "card": files_digest(sorted((PACKAGE / "export" / "templates").glob("*"))),
+            "card": files_digest(files),
         },
         suffixes=(),
+        files=files,
         names=("model.safetensors", "model.onnx", "model.json", "README.md", "choice.csv"),
     )
 
@@ -172,8 +159,8 @@ def plan_label_issues(
 ) -> Published:
     """Likely wrong labels by the features of a method's first run, and a page with thumbnails."""
     modules = ("longtail.publish.suspects",)
-    page = sorted((PACKAGE / "publish" / "pages").glob("data_problems.*"))
     near = planner.root / file_of(dataset).with_name("near_duplicates.csv")
+    files = (*sorted((PACKAGE / "publish" / "pages").glob("data_problems.*")), near)
     return Published(
         kind="label_issues",
         name="label_issues",
@@ -183,8 +170,9 @@ def plan_label_issues(
         code=planner.code(modules),
         cells=tuple(cells[block.method][:1]),
         reads=("acquire", "split", "features"),
-        context={"dataset": dataset, "page": files_digest([*page, near])},
+        context={"dataset": dataset, "page": files_digest(files)},
         suffixes=(),
+        files=files,
         names=("label_issues.csv", "label_issues_by_class.csv", "data_problems.html"),
     )
 
@@ -192,6 +180,7 @@ def plan_label_issues(
 def plan_report(planner: "Planner", result: Plan) -> Published:
     """Snakemake's report of the page, tables and figures."""
     shown = (*result.page.values(), *result.tables.values(), *result.figures.values())
+    files = tuple(sorted(planner.root.glob("workflow/report/*.rst")))
     return Published(
         kind="report",
         name="report",
@@ -202,11 +191,12 @@ def plan_report(planner: "Planner", result: Plan) -> Published:
         cells=(),
         reads=(),
         context={
-            "captions": files_digest(sorted(planner.root.glob("workflow/report/*.rst"))),
+            "captions": files_digest(files),
             "targets": [item.outputs[0] for item in shown],
         },
         suffixes=("html",),
         built_on=shown,
+        files=files,
     )
 
 

@@ -46,6 +46,7 @@ def plan_page(planner: "Planner", parts: Iterable[tuple[Params, list[PlannedCell
     checks = [item for item in result.published() if any(Path(name).name == LABELS for name in item.outputs)]
     pictures = not isinstance(first.data, PublishedData)
     near = manifest.file_of(first.dataset).with_name(NEAR)
+    templates = tuple(sorted((PACKAGE / "publish/page/templates").glob("*")))
     return Published(
         kind="page",
         name="index",
@@ -57,7 +58,7 @@ def plan_page(planner: "Planner", parts: Iterable[tuple[Params, list[PlannedCell
         reads=("acquire", "split", "stage_one", "features", "stage_two"),
         context={
             "parts": shown,
-            "templates": files_digest(sorted((PACKAGE / "publish/page/templates").glob("*"))),
+            "templates": files_digest(templates),
             "figures": [
                 {"name": name, "file": item.outputs[0], "caption": item.caption}
                 for name, item in result.figures.items()
@@ -76,4 +77,5 @@ def plan_page(planner: "Planner", parts: Iterable[tuple[Params, list[PlannedCell
         },
         suffixes=("html",),
         built_on=(*result.figures.values(), *result.models.values(), *checks),
+        files=(*templates, *((planner.root / near,) if pictures else ())),
     )

@@ -6,7 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from longtail.errors import UserError
 from longtail.orchestration.run import Run, reference
+from longtail.runs.digest_cache import remembered_digest
 from longtail.runs.identity import canonical, composed, hashed
 from longtail.runs.store import PLANNED
 from longtail.settings.base import Settings, plain
@@ -61,6 +63,7 @@ class Published:
     suffixes: tuple[str, ...]
     built_on: "tuple[Published, ...]" = ()
     names: tuple[str, ...] = ()  # of its files, where they are not its own name and a suffix
+    files: tuple[Path, ...] = ()  # whose content the context has by a digest
 
     @property
     def outputs(self) -> list[str]:
@@ -104,6 +107,7 @@ class Published:
         """What the command is told, beside the identity."""
         return {
             **self._known(),
+            "files": {str(file): digest_at_hand(file) for file in self.files},
             "cells": [cell.planned(self.reads) for cell in self.cells],
             "runs": {
                 step: {name: reference(run) for name, run in runs.items()} for step, runs in self.runs.items()
@@ -133,3 +137,17 @@ class Published:
                 for item in self.built_on
             ],
         }
+
+
+def digest_at_hand(file: Path) -> str:
+    """SHA-256 of a file that something published reads; "" where there is none.
+
+    Raises:
+        UserError: if it is there and cannot be read.
+    """
+    try:
+        return remembered_digest(file.expanduser())
+    except FileNotFoundError:
+        return ""
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None

@@ -16,6 +16,7 @@ from typing import Any
 
 from longtail.errors import UserError
 from longtail.orchestration.batching import AHEAD, budget, wanted_beside
+from longtail.orchestration.published import digest_at_hand
 from longtail.publish.published_record import digests_of, is_current, read_record
 from longtail.runs import store
 from longtail.runs.identity import file_digest
@@ -72,6 +73,7 @@ def _make(planned: dict[str, Any], folder: Path) -> None:
     from longtail.publish.make import make
 
     same_code(planned)
+    _same_files(planned)
     read = digests_of(planned)
     begun = folder.with_name(f".{folder.name}")  # this process has it locked
     shutil.rmtree(begun, ignore_errors=True)
@@ -79,6 +81,7 @@ def _make(planned: dict[str, Any], folder: Path) -> None:
     try:
         make(planned, begun)
         same_code(planned)
+        _same_files(planned)
         if digests_of(planned) != read:
             name = planned["name"]
             raise UserError(f"{name}: a run that it reads has changed meanwhile; type the command again")
@@ -89,6 +92,19 @@ def _make(planned: dict[str, Any], folder: Path) -> None:
         begun.replace(folder)
     finally:
         shutil.rmtree(begun, ignore_errors=True)
+
+
+def _same_files(planned: dict[str, Any]) -> None:
+    """Refuse to make what was planned of other printed numbers, templates or captions.
+
+    Raises:
+        UserError: if one was edited since.
+    """
+    for name, planned_digest in planned.get("files", {}).items():
+        if digest_at_hand(Path(name)) != planned_digest:
+            raise UserError(
+                f"{planned['name']}: {name} has changed since this was planned; type the command again"
+            )
 
 
 def _put_in_place(planned: dict[str, Any], folder: Path) -> None:

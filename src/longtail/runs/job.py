@@ -23,6 +23,7 @@ class Job:
         folder: where the step writes its outputs; they appear in results/ only once all are there.
         scratch: a folder that survives a kill, for checkpoints; emptied once the run is finished.
         facts: what the step wants recorded in run.json beside what every run records.
+        built_on: a digest of the outputs of each input as it was handed over, by the same keys.
     """
 
     step: str
@@ -33,6 +34,7 @@ class Job:
     scratch: Path
     pictures: Path | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    built_on: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
     def progress(self, total: int, unit: str) -> Iterator[Progress]:

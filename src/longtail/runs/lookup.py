@@ -60,22 +60,38 @@ def find(step: str, run: str, identity: str, inputs: Mapping[str, Any] | None = 
     """
     shelf = store.stored(step, run).parent
     for folder in chain([shelf / run], shelf.glob(f"[!.]*-{identity[:8]}")):
-        if not (folder / "run.json").is_file():
+        if (looked_at := _inode(folder / "run.json")) is None:
             continue
         try:
             if store.record(folder)["identity"] != identity:
                 continue  # another run whose hash begins with the same digits
             found = store.verify(folder, identity)
-        except UserError as error:  # edited through a hard link: of no use, but not ours to delete
-            aside = folder.with_name(f".damaged-{folder.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
-            print(f"{error} (the stored copy; set aside as {aside})", file=sys.stderr, flush=True)
+        except UserError as error:
+            if _inode(folder / "run.json") == looked_at:
+                _set_aside(folder, error)
             continue
         if inputs and built_on_others(found, inputs):
             continue
         return folder
     return None
+
+
+def _inode(file: Path) -> tuple[int, int] | None:
+    """Which file stands at a path, as against what it says; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _set_aside(folder: Path, error: UserError) -> None:
+    """Rename a stored run that was edited through a hard link: of no use, but not ours to delete."""
+    aside = folder.with_name(f".damaged-{folder.name}")
+    with suppress(OSError):  # of a reader that was quicker
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        print(f"{error} (the stored copy; set aside as {aside})", file=sys.stderr, flush=True)
 
 
 def built_on_others(found: Mapping[str, Any], inputs: Mapping[str, dict[str, Any]]) -> str:
@@ -131,13 +147,22 @@ def input_records(planned: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def locate(step: str, reference: dict[str, str]) -> Path:
     """The verified folder of a finished run: its results folder, else its place in the store.
 
+    Where both hold the same files it is the store's, in which Snakemake deletes nothing: a second one clears
+    the results folder of a run before it asks for it.
+
     Raises:
         UserError: if it is damaged or nowhere.
     """
-    folder = Path(reference["folder"])
+    folder, kept = Path(reference["folder"]), store.stored(step, reference["run"])
     if (folder / "run.json").is_file():
-        store.verify(folder, reference["identity"])
-        return folder
+        try:
+            outputs = store.verify(folder, reference["identity"])["outputs"]
+        except UserError:
+            if (folder / "run.json").is_file():
+                raise
+        else:
+            same = all(_inode(folder / name) == _inode(kept / name) for name in ("run.json", *outputs))
+            return kept if same else folder
     if found := find(step, reference["run"], reference["identity"]):
         return found
     raise UserError(f"{folder}: not there; `snakemake {folder}/run.json` makes it")
@@ -276,19 +301,21 @@ def _input(step: str, folder: Path, record: Mapping[str, Any]) -> str:
 
 
 def _identified(step: str, identity: str, records: dict[str, dict[str, Any]]) -> Path:
-    """Where a run of an identity stands, undamaged in one place at least."""
-    damaged = ""
+    """Where a run of an identity stands: undamaged, and the computation on which the others were built."""
+    damaged = wrongly = ""
     for folder in _standing(step):
         if step != "acquire" and not folder.name.endswith(f"-{identity[:8]}"):
             continue
         try:
             if store.record(folder)["identity"] == identity:
-                store.verify(folder, identity)
-                return folder
+                found = store.verify(folder, identity)
+                if not (other := mixed({**records, step: found})):
+                    return folder
+                wrongly = other
         except UserError as error:
             damaged = damaged or str(error)
-    if damaged:
-        raise UserError(damaged)
+    if damaged or wrongly:
+        raise UserError(damaged or wrongly)
     asking = next(iter(records.values()))["run"]
     raise UserError(
         f"{asking}: the {step} run that it is built on ({identity[:8]}) is not here; "

@@ -10,7 +10,6 @@ from longtail.device import peak_memory_mb
 from longtail.errors import UserError
 from longtail.runs.code_identity import adopted, code_digest
 from longtail.runs.identity import file_digest
-from longtail.runs.store import outputs_digest, record
 
 if TYPE_CHECKING:
     from longtail.runs.job import Job
@@ -39,7 +38,7 @@ def recorded(planned: dict[str, Any], job: "Job", seconds: float) -> dict[str, A
         "identity": planned["identity"],
         "settings": planned["settings"],
         "inputs": {step: reference["identity"] for step, reference in planned["inputs"].items()},
-        "built_on": {step: outputs_digest(record(folder)) for step, folder in job.inputs.items()},
+        "built_on": job.built_on,
         "code": {"digest": planned["code"], "modules": planned["modules"], "commit": git_commit()},
         "outputs": {str(file.relative_to(job.folder)): file_digest(file) for file in files},
         "packages": {name: _version(name) for name in RECORDED_PACKAGES},

@@ -136,8 +136,9 @@ def verify(folder: Path, identity: str) -> dict[str, Any]:
     found = record(folder)
     if found["identity"] != identity:
         raise UserError(f"{file}: is of another run; {_way_out(file)}")
-    kept = record_digest(str(found.get("step")), folder.name)
-    if kept is not None and file_digest(file) != kept:
+    step = str(found.get("step"))
+    kept = record_digest(step, folder.name)
+    if kept is not None and file_digest(file) != kept and _keeps(step, folder.name, identity):
         raise UserError(f"{file}: is not the record that the store keeps (edited by hand?); {_way_out(file)}")
     if found.get("step") != "acquire":  # a dataset's pictures may lie beside its run
         names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
@@ -153,6 +154,14 @@ def verify(folder: Path, identity: str) -> dict[str, Any]:
         if actual != expected:
             raise UserError(f"{file}: is not what run.json says (edited by hand?); {_way_out(file)}")
     return found
+
+
+def _keeps(step: str, run: str, identity: str) -> bool:
+    """Whether the store's run of this name is this one: work trees may differ in a dataset's files."""
+    try:
+        return bool(record(stored(step, run))["identity"] == identity)
+    except UserError:
+        return True
 
 
 def record_digest(step: str, run: str) -> str | None:
@@ -194,14 +203,17 @@ def keep(finished: Path, step: str, run: str) -> Path:
     for file in finished.rglob("*"):
         if file.is_file():
             file.chmod(0o444)  # its links share the bytes: an editor should ask before it changes them
+    replaced = target.with_name(f".replaced-{target.name}")
+    shutil.rmtree(replaced, ignore_errors=True)  # of a killed process
     if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
+        target.rename(replaced)  # one that reads it finds all of it, or nothing
     elif target.is_symlink() or target.exists():  # not ours: no run is a file
         aside = target.with_name(f".damaged-{target.name}")
         target.replace(aside)
         print(f"{target}: is no folder of a run; set aside as {aside}", file=sys.stderr, flush=True)
     _keep_digest(finished / "run.json", step, run)
     finished.rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
     return target
 
 
