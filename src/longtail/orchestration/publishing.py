@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from longtail.errors import UserError
-from longtail.orchestration.batching import AHEAD, budget, wanted_beside
+from longtail.orchestration.batching import ahead, budget, wanted_beside
 from longtail.publish.published_record import digests_of, is_current, read_record
 from longtail.runs import store
 from longtail.runs.identity import file_digest
@@ -43,9 +43,7 @@ def execute(kind: str, name: str, identity: str) -> None:
 
 
 def _ahead(planned: dict[str, Any]) -> Path:
-    """Where it waits; the last part of the path is the name of its lock. A table's name may have folders."""
-    name = f"{planned['name']}-{planned['identity'][:16]}"
-    return AHEAD / str(planned["kind"]) / name.replace("/", "-")
+    return ahead(planned["kind"], planned["name"], planned["identity"])
 
 
 def _is_made(planned: dict[str, Any], folder: Path) -> bool:
