@@ -154,11 +154,13 @@ def compute_together(planned: dict[str, Any], at_once: int) -> Path:
         for other in companions(step, planned["run"]):
             if len(begun) == at_once:
                 break
-            held = locks.enter_context(store.locked(step, other["run"], wait=False))
-            if held and find(step, other["run"], other["identity"]) is None:
-                with suppress(UserError):
-                    same_code(other)
-                    begun.append((other, begin(other)))
+            with ExitStack() as lock:
+                held = lock.enter_context(store.locked(step, other["run"], wait=False))
+                if held and find(step, other["run"], other["identity"]) is None:
+                    with suppress(UserError):
+                        same_code(other)
+                        begun.append((other, begin(other)))
+                        locks.push(lock.pop_all())  # all else is free at once, not after hours
         module = module_of(step)
         same_code(planned)
         started = time.monotonic()
