@@ -9,7 +9,6 @@ own jobs put them in place.
 
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -96,12 +95,20 @@ def _put_in_place(planned: dict[str, Any], folder: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     record = _record(planned)
     # A folder within the target: it may be another disk, and files appear there whole.
-    with tempfile.TemporaryDirectory(dir=target, prefix=f".{outputs[0].stem}.") as temporary:
+    begun = target / f".{folder.name}"
+    for left in target.glob(begun.name[:-16] + "?" * 16):  # by a process that was killed: none holds it
+        with store.locked(planned["kind"], left.name.removeprefix("."), wait=False) as held:
+            if held or left == begun:
+                shutil.rmtree(left, ignore_errors=True)
+    begun.mkdir()
+    try:
         for output in outputs:
-            shutil.copyfile(folder / output.name, Path(temporary) / output.name)
+            shutil.copyfile(folder / output.name, begun / output.name)
         record.unlink(missing_ok=True)
         for output in outputs:
-            (Path(temporary) / output.name).replace(output)
+            (begun / output.name).replace(output)
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
     store.write_json(record, read_record(str(folder / RECORD)))
     shutil.rmtree(folder, ignore_errors=True)
 
