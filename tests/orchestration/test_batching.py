@@ -365,6 +365,47 @@ def test_a_run_that_fails_itself_keeps_what_others_made(monkeypatch, trained):
     assert kept() == ["b", "c", "d"]
 
 
+@pytest.mark.parametrize("at", ["begin", "finish"])
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyError("an older record")])
+def test_a_run_that_cannot_be_begun_or_kept_beside_others_is_left_to_its_own_job(
+    monkeypatch, trained, capfd, at, fault
+):
+    Together(monkeypatch, at_once=8)
+    goes_well = getattr(run, at)
+
+    def fails(planned, *further):
+        if planned["run"] == "b":
+            raise fault
+        return goes_well(planned, *further)
+
+    monkeypatch.setattr(run, at, fails)
+    run.execute("stage_one", "a")
+    assert kept() == ["a", "c", "d"]
+    assert f"b: left to its own job ({fault})\n" in capfd.readouterr().err
+
+
+def test_a_run_that_is_not_trained_beside_others_is_free_for_its_own_job(monkeypatch, trained):
+    together, free = Together(monkeypatch, at_once=4), []
+
+    def begin(planned):
+        if planned["run"] == "b":
+            raise UserError("an input is damaged")
+        return together.begin(planned)
+
+    def train(jobs):
+        for name in NAMES:
+            with store.locked("stage_one", name, wait=False) as held:
+                free.extend([name] if held else [])
+        return Together.compute_together(together, jobs)
+
+    monkeypatch.setattr(run, "begin", begin)
+    monkeypatch.setattr(run, "find", lambda step, name, *_: Path("another's name") if name == "c" else None)
+    monkeypatch.setattr(together, "compute_together", train)
+    run.execute("stage_one", "a")
+    assert together.given == [["a", "d"]]
+    assert free == ["b", "c"]
+
+
 def test_several_gpus_share_what_is_missing(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.delenv(leases.ALLOCATION, raising=False)

@@ -210,3 +210,13 @@ def test_a_full_disk_leaves_what_is_published(monkeypatch):
         publish("gamma")
     assert Path("results/figures/gamma.png").read_bytes() == before
     assert is_right("gamma")
+
+
+def test_what_a_kill_left_beside_published_files_is_deleted_but_not_what_one_at_work_has():
+    left = [Path(f"results/figures/.gamma-{identity(name)[:16]}") for name in ("gamma", "older", "at work")]
+    for folder in left:
+        folder.mkdir(parents=True)
+    with store.locked("figures", left[2].name.removeprefix(".")):
+        publish("gamma")
+    assert [folder.exists() for folder in left] == [False, False, True]
+    assert is_right("gamma")

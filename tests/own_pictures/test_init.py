@@ -272,6 +272,18 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     assert Path("mine.yaml").read_text() == "x"
 
 
+def test_a_file_that_appears_while_pictures_are_looked_at_is_not_overwritten(tmp_path, capsys, monkeypatch):
+    def measured(files, size):
+        Path("mine.yaml").write_text("of another process")
+        return CPU
+
+    monkeypatch.setattr(cost, "measured", measured)
+    code, _, err = run(capsys, class_folders(tmp_path / "mine", {"cat": 6, "dog": 6}))
+    assert code == 2
+    assert err.endswith("mine.yaml: is there already; --to FILE writes another one, or move it away\n")
+    assert Path("mine.yaml").read_text() == "of another process"
+
+
 @pytest.mark.parametrize(
     ("sizes", "words", "said"),
     [

@@ -1,6 +1,9 @@
 """A training that was killed goes on to the same result, to the last bit."""
 
+import errno
 import itertools
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -145,7 +148,7 @@ def damage_in_the_middle(data: bytes) -> bytes:
     [lambda data: b"", lambda data: data[: len(data) // 2], damage_in_the_middle, lambda data: b"x" * 500],
     ids=["empty", "half", "one bit", "something else"],
 )
-def test_a_damaged_checkpoint_is_deleted_and_the_training_starts_anew(
+def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_anew(
     make_phase, make_modules, tmp_path, capsys, damage
 ):
     path = tmp_path / "checkpoint.safetensors"
@@ -153,13 +156,42 @@ def test_a_damaged_checkpoint_is_deleted_and_the_training_starts_anew(
     expected = run(make_phase(), whole, None)
     with pytest.raises(KillError):
         run(make_phase(), make_modules(), path, report=interrupted_after(2))
-    path.write_bytes(damage(path.read_bytes()))
+    damaged = damage(path.read_bytes())
+    path.write_bytes(damaged)
     capsys.readouterr()
     assert run(make_phase(), resumed, path).history == expected.history
     assert_same(resumed, whole)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{path}: checkpoint damaged")
     assert line.endswith("training starts anew")
+    assert path.with_name(f"unused-{path.name}").read_bytes() == damaged
+
+
+def test_a_checkpoint_that_cannot_be_opened_for_the_moment_stays(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint.write(path, {"a": torch.ones(3)}, {"epoch": 1})
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            checkpoint.read(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert checkpoint.read(path)
+
+
+def test_a_checkpoint_on_a_disk_that_fails_for_the_moment_stays(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint.write(path, {"a": torch.ones(3)}, {"epoch": 1})
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(checkpoint, "safe_open", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            checkpoint.read(path)
+    assert checkpoint.read(path)
 
 
 def test_a_checkpoint_of_another_processor_is_gone_on_from_and_both_are_named(

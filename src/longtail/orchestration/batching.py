@@ -56,6 +56,11 @@ def want(plan: "Plan", jobs: Iterable[Any]) -> None:
     os.environ[ALLOCATION] = os.environ.get("SLURM_JOB_ID", "")  # jobs in it share its GPUs
 
 
+def ahead(kind: str, name: str, identity: str) -> Path:
+    """Where something published waits for its own job; the last part of the path is the name of its lock."""
+    return AHEAD / kind / f"{name}-{identity[:16]}".replace("/", "-")  # a table's name may have folders
+
+
 def budget(step: str) -> float:
     """Seconds that a job may spend on companions.
 

@@ -8,7 +8,7 @@ A run that is in the store is linked without importing what computes it.
 import shutil
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,11 +156,15 @@ def compute_together(planned: dict[str, Any], at_once: int) -> Path:
         for other in companions(step, planned["run"]):
             if len(begun) == at_once:
                 break
-            held = locks.enter_context(store.locked(step, other["run"], wait=False))
-            if held and find(step, other["run"], other["identity"]) is None:
-                with suppress(UserError):
-                    same_code(other)
-                    begun.append((other, begin(other)))
+            try:
+                with ExitStack() as lock:
+                    held = lock.enter_context(store.locked(step, other["run"], wait=False))
+                    if held and find(step, other["run"], other["identity"]) is None:
+                        same_code(other)
+                        begun.append((other, begin(other)))
+                        locks.push(lock.pop_all())  # all else is free at once, not after hours
+            except Exception as fault:
+                print(f"{other['run']}: left to its own job ({fault})", file=sys.stderr, flush=True)
         module = module_of(step)
         same_code(planned)
         started = time.monotonic()
@@ -172,12 +176,13 @@ def compute_together(planned: dict[str, Any], at_once: int) -> Path:
         ]
         seconds = time.monotonic() - started
         for (other, job), error in list(zip(begun, errors, strict=True))[1:]:
-            if error is None:
-                with suppress(UserError):
-                    finish(other, job, seconds)
-                    shutil.rmtree(store.scratch(step, other["run"]), ignore_errors=True)
-            else:
-                print(f"{other['run']}: left to its own job ({error})", file=sys.stderr, flush=True)
+            try:
+                if error:
+                    raise error
+                finish(other, job, seconds)
+                shutil.rmtree(store.scratch(step, other["run"]), ignore_errors=True)
+            except Exception as fault:
+                print(f"{other['run']}: left to its own job ({fault})", file=sys.stderr, flush=True)
         if error := errors[0]:
             raise error
         return finish(planned, begun[0][1], seconds)

@@ -1,7 +1,7 @@
 """`longtail prune`: delete finished runs that no settings file needs, after showing them.
 
 A settings file of the project whose dataset is not on this machine cannot be planned; what it may need, the
-runs of its dataset, stays.
+runs of its dataset, stays. So does a run that a process is at, whose settings were edited since it began.
 """
 
 import shutil
@@ -12,7 +12,7 @@ from pathlib import Path
 from longtail.errors import UserError
 from longtail.orchestration.planner import plan
 from longtail.runs.steps import STEPS
-from longtail.runs.store import home
+from longtail.runs.store import home, locked
 from longtail.settings.params import Params
 from longtail.settings.reading import parse, read_text
 
@@ -54,7 +54,7 @@ def prune(settings: Sequence[str], yes: bool = False) -> None:
         }
         shelves.add(("split", Path(planned.splits)))
     doomed = sorted(
-        folder
+        (folder, step)
         for step, shelf in shelves
         if shelf.is_dir()
         for folder in shelf.iterdir()
@@ -63,13 +63,19 @@ def prune(settings: Sequence[str], yes: bool = False) -> None:
     if not doomed:
         print(f"nothing to prune: every run is needed by {', '.join(planned.source for planned in plans)}")
         return
-    for folder in doomed:
+    for folder, _ in doomed:
         print(f"{_megabytes(folder):10.1f} MB  {folder}")
     if not yes and input(f"delete these {len(doomed)} folders? [y/N] ").strip().lower() not in ("y", "yes"):
         raise UserError("nothing deleted")
-    for folder in doomed:
-        shutil.rmtree(folder)
-    print(f"{len(doomed)} folders deleted")
+    deleted = 0
+    for folder, step in doomed:
+        with locked(step, folder.name, wait=False) as held:
+            if not held:
+                print(f"{folder}: stays, a process is at this run", file=sys.stderr)
+            elif folder.is_dir():  # still: a run that is finished leaves no unfinished folder
+                shutil.rmtree(folder)
+                deleted += 1
+    print(f"{deleted} folders deleted")
 
 
 def _is_of(run: str, datasets: set[str]) -> bool:

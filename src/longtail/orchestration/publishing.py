@@ -9,13 +9,12 @@ own jobs put them in place.
 
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from longtail.errors import UserError
-from longtail.orchestration.batching import AHEAD, budget, wanted_beside
+from longtail.orchestration.batching import ahead, budget, wanted_beside
 from longtail.orchestration.published import digest_at_hand
 from longtail.publish.published_record import digests_of, is_current, read_record
 from longtail.runs import store
@@ -44,9 +43,7 @@ def execute(kind: str, name: str, identity: str) -> None:
 
 
 def _ahead(planned: dict[str, Any]) -> Path:
-    """Where it waits; the last part of the path is the name of its lock. A table's name may have folders."""
-    name = f"{planned['name']}-{planned['identity'][:16]}"
-    return AHEAD / str(planned["kind"]) / name.replace("/", "-")
+    return ahead(planned["kind"], planned["name"], planned["identity"])
 
 
 def _is_made(planned: dict[str, Any], folder: Path) -> bool:
@@ -114,12 +111,20 @@ def _put_in_place(planned: dict[str, Any], folder: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     record = _record(planned)
     # A folder within the target: it may be another disk, and files appear there whole.
-    with tempfile.TemporaryDirectory(dir=target, prefix=f".{outputs[0].stem}.") as temporary:
+    begun = target / f".{folder.name}"
+    for left in target.glob(begun.name[:-16] + "?" * 16):  # by a process that was killed: none holds it
+        with store.locked(planned["kind"], left.name.removeprefix("."), wait=False) as held:
+            if held or left == begun:
+                shutil.rmtree(left, ignore_errors=True)
+    begun.mkdir()
+    try:
         for output in outputs:
-            shutil.copyfile(folder / output.name, Path(temporary) / output.name)
+            shutil.copyfile(folder / output.name, begun / output.name)
         record.unlink(missing_ok=True)
         for output in outputs:
-            (Path(temporary) / output.name).replace(output)
+            (begun / output.name).replace(output)
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
     store.write_json(record, read_record(str(folder / RECORD)))
     shutil.rmtree(folder, ignore_errors=True)
 

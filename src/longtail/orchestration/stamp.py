@@ -8,8 +8,10 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+from longtail.orchestration.batching import ahead
 from longtail.orchestration.plan import Plan
 from longtail.orchestration.published import Published
 from longtail.publish.published_record import is_current, read_record
@@ -22,7 +24,8 @@ STALE = 1.0  # a second after the epoch: Snakemake takes a time of 0 for no time
 def stamp(plan: Plan) -> list[Published]:
     """Give every published file a time by which Snakemake judges rightly; see the module's docstring.
 
-    A file whose time tells the truth already keeps it, so that a second Snakemake disturbs no first.
+    A file whose time tells the truth already keeps it, and one whose job is at work is left to it, so that a
+    second Snakemake disturbs no first.
 
     Returns:
         What is current.
@@ -31,24 +34,44 @@ def stamp(plan: Plan) -> list[Published]:
     found = []
     times: dict[str, float] = {}  # of run records, which many read
     for item in plan.published():
-        current = is_current(item.record, item.identity, item.outputs)
-        if current:
-            found.append(item)
-        else:
-            _clear_edited(item)
-        files = [path for path in map(Path, [*item.outputs, item.record, item.benchmark]) if path.is_file()]
         for name in item.inputs:
             if name not in times:
                 times[name] = _time(name)
         newest = max((times[name] for name in item.inputs), default=0.0)
-        if not current and files:
-            _ask_again(item)
-        for path in files:
-            if not current:
-                _set_time(path, STALE)
-            elif _time(str(path)) <= newest:
-                _set_time(path, newest + 0.01)
+        current, files = is_current(item.record, item.identity, item.outputs), _files(item)
+        if files and not (current and all(_time(str(path)) > newest for path in files)):
+            lock = ahead(item.kind, item.name, item.identity).name
+            with store.locked(item.kind, lock, wait=False) as held:
+                if held:  # else its job, of another Snakemake, is about to put it in place
+                    current = _stamp(item, newest)
+        if current:
+            found.append(item)
     return found
+
+
+def _stamp(item: Published, newest: float) -> bool:
+    """Set the times of something that this process has locked; whether it is current.
+
+    Args:
+        item: which.
+        newest: the time of its newest input.
+    """
+    if is_current(item.record, item.identity, item.outputs):
+        for path in _files(item):
+            if _time(str(path)) <= newest:
+                _set_time(path, newest + 0.01)
+        return True
+    _clear_edited(item)
+    if files := _files(item):
+        _ask_again(item)
+    for path in files:
+        _set_time(path, STALE)
+    return False
+
+
+def _files(item: Published) -> list[Path]:
+    """Those that are there, of all that Snakemake looks at the times of."""
+    return [path for path in map(Path, [*item.outputs, item.record, item.benchmark]) if path.is_file()]
 
 
 def _forget_other_data(plan: Plan) -> None:
@@ -93,17 +116,18 @@ def _clear_edited(item: Published) -> None:
         return
     for path in map(Path, item.outputs):
         if path.is_file() and file_digest(path) == found.get("outputs", {}).get(path.name):
-            path.unlink()
+            path.unlink(missing_ok=True)
         elif path.is_file():
             edited = path.with_name(f"{path.name}.edited")
             path.replace(edited)
             print(f"{path}: was edited by hand; kept as {edited}, made anew", file=sys.stderr)
-    Path(item.record).unlink()
+    Path(item.record).unlink(missing_ok=True)
 
 
 def _set_time(path: Path, when: float) -> None:
-    if path.is_symlink() or path.stat().st_nlink > 1:  # a link into DVC's cache, whose times are its own
-        copy = path.with_name(f".{path.name}.{os.getpid()}")
-        shutil.copyfile(path, copy)
-        copy.replace(path)
-    os.utime(path, (when, when))
+    with suppress(FileNotFoundError):  # a job of other settings may be about to put its own in place
+        if path.is_symlink() or path.stat().st_nlink > 1:  # a link into DVC's cache, whose times are its own
+            copy = path.with_name(f".{path.name}.{os.getpid()}")
+            shutil.copyfile(path, copy)
+            copy.replace(path)
+        os.utime(path, (when, when))

@@ -89,8 +89,7 @@ def init(
     file = file or Path(f"{dataset}.yaml")
     usable(file)
     os.chdir(place)
-    if os.path.lexists(file):
-        raise UserError(f"{file}: is there already; --to FILE writes another one, or move it away")
+    _absent(file)
     first = begun.data
     official = "validation" in begun.parts
     validation = Validation(source="official" if official else "holdout")
@@ -122,6 +121,7 @@ def init(
     print(check.summary(checked, begun.taken, absolute=elsewhere))
     text = settings_text(dataset, own, begun, checked, left, groups, groups_why, training)
     results = _verify(text, file)
+    _absent(file)  # still, after minutes
     write_text(file, text)
     remember(dataset, file)
     steps = "\n".join(f"  {step}" for step in next_steps(stood, file, results))
@@ -166,6 +166,11 @@ def _training(
     schedule = choose_schedule(machine, pictures, others, side, time)
     said = from_scratch(schedule, machine, pictures, side, time, why)
     return Pictures(size=schedule.size), said, schedule.seconds
+
+
+def _absent(file: Path) -> None:
+    if os.path.lexists(file):
+        raise UserError(f"{file}: is there already; --to FILE writes another one, or move it away")
 
 
 def _seen(text: str | None, stood: Path, place: Path) -> Path | None:

@@ -39,9 +39,14 @@ def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Tensors and state of the checkpoint at `path`; None where there is none.
 
-    A damaged checkpoint is deleted, which one line on stderr says.
+    A damaged checkpoint is set aside, which one line on stderr says.
+
+    Raises:
+        OSError: if it cannot be read for the moment, which is no damage.
     """
-    if not path.exists():
+    try:
+        path.open("rb").close()  # safetensors says of what it cannot open that it is not there
+    except FileNotFoundError:
         return None
     try:
         with safe_open(path, framework="pt") as file:
@@ -51,15 +56,17 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         if metadata[DIGEST] != _digest(tensors, text):
             raise ValueError("checksum differs")
         return tensors, json.loads(text)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError) as error:
         discard(path, f"damaged ({error})")
         return None
 
 
 def discard(path: Path, reason: str) -> None:
-    """Delete a checkpoint that cannot be used, and say so."""
-    path.unlink(missing_ok=True)
-    print(f"{path}: checkpoint {reason}; training starts anew", file=sys.stderr, flush=True)
+    """Set aside a checkpoint that cannot be used, in place of an earlier one, and say so."""
+    aside = path.with_name(f"unused-{path.name}")
+    path.replace(aside)
+    said = f"{path}: checkpoint {reason}, kept as {aside.name}; training starts anew"
+    print(said, file=sys.stderr, flush=True)
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

@@ -1,0 +1,42 @@
+"""What `longtail prune` deletes: finished runs that no settings need, and no run that a process is at."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from longtail.orchestration.planner import plan
+from longtail.orchestration.prune import prune
+from longtail.runs import store
+from longtail.settings.params import Params
+from tests.tiny import TINY
+
+
+@pytest.fixture
+def unneeded(tmp_path, monkeypatch) -> list[str]:
+    """Names of trainings that were begun and are not planned any more: the settings were edited since."""
+    monkeypatch.chdir(tmp_path)
+    store.home.cache_clear()
+    file = Path("params.yaml")
+    file.write_text(TINY)
+    names = list(plan(Params.load("params.yaml")).stage_one)
+    for name in names:
+        checkpoint(name).parent.mkdir(parents=True)
+        checkpoint(name).write_text("of hours")
+    file.write_text(TINY.replace("width: 8", "width: 16"))
+    yield names
+    store.home.cache_clear()
+
+
+def checkpoint(name: str) -> Path:
+    return store.scratch("stage_one", name) / "checkpoint.safetensors"
+
+
+def test_a_training_at_work_keeps_its_checkpoint(unneeded, capsys):
+    at_work, *others = unneeded
+    with store.locked("stage_one", at_work):
+        prune(["params.yaml"], yes=True)
+    assert [name for name in unneeded if checkpoint(name).exists()] == [at_work]
+    said = capsys.readouterr()
+    assert re.fullmatch(rf".*{at_work}: stays, a process is at this run\n", said.err)
+    assert said.out.endswith(f"{len(others)} folders deleted\n")
