@@ -21,8 +21,10 @@ rule features:
         cpus_per_task=lambda w: PLAN.features[w.run].cpus,
         mem_mb=lambda wildcards, attempt: PLAN.features[wildcards.run].memory * attempt,
         runtime=lambda wildcards, attempt: f"{30 * attempt}m",
+    params:
+        results=PLAN.results,
     shell:
-        "longtail features {wildcards.run} --into {PLAN.results}/features/{wildcards.run} --log {log}"
+        "longtail features {wildcards.run} --into {params.results}/features/{wildcards.run} --log {log}"
 
 
 rule features_all:

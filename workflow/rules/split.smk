@@ -19,8 +19,10 @@ rule split:
     resources:
         mem_mb=2000,
         runtime="10m",
+    params:
+        splits=PLAN.splits,
     shell:
-        "longtail split {wildcards.run} --into {PLAN.splits}/{wildcards.run} --log {log}"
+        "longtail split {wildcards.run} --into {params.splits}/{wildcards.run} --log {log}"
 
 
 rule split_all:

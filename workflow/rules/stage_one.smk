@@ -19,8 +19,10 @@ rule stage_one:
         cpus_per_task=lambda w: PLAN.stage_one[w.run].cpus,
         mem_mb=lambda wildcards, attempt: PLAN.stage_one[wildcards.run].memory * attempt,
         runtime=lambda wildcards, attempt: f"{12 * attempt}h",
+    params:
+        results=PLAN.results,
     shell:
-        "longtail stage-one {wildcards.run} --into {PLAN.results}/stage_one/{wildcards.run} --log {log}"
+        "longtail stage-one {wildcards.run} --into {params.results}/stage_one/{wildcards.run} --log {log}"
 
 
 rule stage_one_all:

@@ -19,8 +19,10 @@ rule stage_two:
         gpu=lambda w: gpus(PLAN.stage_two[w.run]),
         mem_mb=lambda wildcards, attempt: PLAN.stage_two[wildcards.run].memory * attempt,
         runtime=lambda wildcards, attempt: f"{30 * attempt}m",
+    params:
+        results=PLAN.results,
     shell:
-        "longtail stage-two {wildcards.run} --into {PLAN.results}/stage_two/{wildcards.run} --log {log}"
+        "longtail stage-two {wildcards.run} --into {params.results}/stage_two/{wildcards.run} --log {log}"
 
 
 rule stage_two_all:
