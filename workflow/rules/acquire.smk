@@ -16,8 +16,10 @@ rule acquire:
     resources:
         mem_mb=2000,
         runtime="30m",
+    params:
+        folder=lambda w: PLAN.acquire[w.run].folder,
     shell:
-        "longtail acquire {wildcards.run} --into data/raw/{wildcards.run} --log {log}"
+        "longtail acquire {wildcards.run} --into {params.folder} --log {log}"
 
 
 rule acquire_all:

@@ -22,9 +22,9 @@ rule features:
         mem_mb=lambda wildcards, attempt: PLAN.features[wildcards.run].memory * attempt,
         runtime=lambda wildcards, attempt: f"{30 * attempt}m",
     params:
-        results=PLAN.results,
+        folder=lambda w: PLAN.features[w.run].folder,
     shell:
-        "longtail features {wildcards.run} --into {params.results}/features/{wildcards.run} --log {log}"
+        "longtail features {wildcards.run} --into {params.folder} --log {log}"
 
 
 rule features_all:

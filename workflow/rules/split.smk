@@ -20,9 +20,9 @@ rule split:
         mem_mb=2000,
         runtime="10m",
     params:
-        splits=PLAN.splits,
+        folder=lambda w: PLAN.split[w.run].folder,
     shell:
-        "longtail split {wildcards.run} --into {params.splits}/{wildcards.run} --log {log}"
+        "longtail split {wildcards.run} --into {params.folder} --log {log}"
 
 
 rule split_all:

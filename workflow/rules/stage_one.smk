@@ -20,9 +20,9 @@ rule stage_one:
         mem_mb=lambda wildcards, attempt: PLAN.stage_one[wildcards.run].memory * attempt,
         runtime=lambda wildcards, attempt: f"{12 * attempt}h",
     params:
-        results=PLAN.results,
+        folder=lambda w: PLAN.stage_one[w.run].folder,
     shell:
-        "longtail stage-one {wildcards.run} --into {params.results}/stage_one/{wildcards.run} --log {log}"
+        "longtail stage-one {wildcards.run} --into {params.folder} --log {log}"
 
 
 rule stage_one_all:

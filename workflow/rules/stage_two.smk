@@ -20,9 +20,9 @@ rule stage_two:
         mem_mb=lambda wildcards, attempt: PLAN.stage_two[wildcards.run].memory * attempt,
         runtime=lambda wildcards, attempt: f"{30 * attempt}m",
     params:
-        results=PLAN.results,
+        folder=lambda w: PLAN.stage_two[w.run].folder,
     shell:
-        "longtail stage-two {wildcards.run} --into {params.results}/stage_two/{wildcards.run} --log {log}"
+        "longtail stage-two {wildcards.run} --into {params.folder} --log {log}"
 
 
 rule stage_two_all:
