@@ -170,9 +170,9 @@ def test_another_process_at_a_companion_is_not_waited_for_and_its_own_job_waits(
     run.execute("stage_two", "a")
     assert found() == ["a", "c"]
     assert time.monotonic() - started < 20
+    plan("b")
     with pytest.raises(subprocess.TimeoutExpired):
         (own := begin("b")).wait(1.5)
-    plan("b")
     beside.kill()
     beside.wait()
     own.wait(60)

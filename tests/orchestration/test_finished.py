@@ -89,7 +89,12 @@ def test_a_run_that_is_not_whole_is_made_again_and_asked_for_by_all_that_read_it
     assert to_make(planned) == ({run.name}, readers)
     assert "table2" in readers
     found = missing(planned)
-    assert found.inputs(planned.frame["runs"]) == planned.frame["runs"].inputs
+    for item in (planned.tables["table2"], planned.frame["runs"]):
+        assert found.inputs(item) == [
+            item.inputs[0],
+            run.record,
+            *(other.outputs[0] for other in item.built_on),
+        ]
     assert found.inputs(planned.report["report"]) == planned.report["report"].inputs
 
 
@@ -112,6 +117,8 @@ def test_what_the_command_line_names_can_be_asked_for(planned):
     run = next(iter(planned.stage_two.values()))
     for word in (run.record, f"{run.folder}/one.csv", str(Path(run.record).resolve())):
         assert run.name in to_make(planned, "--cores", "2", word)[0]
+        Path(planned.frame["runs"].outputs[0]).write_text("edited")
+        assert run.record in missing(planned, "--cores", "2", word).inputs(planned.frame["runs"])
     assert to_make(planned, planned.tables["table2"].outputs[1])[1] == {"table2"}
     assert to_make(planned, "--config", "params=params.yaml", "-n", "--quiet", "all") == (set(), set())
 

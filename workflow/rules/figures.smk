@@ -1,6 +1,6 @@
 rule figures:
     input:
-        lambda w: PLAN.figures[w.figure].inputs,
+        lambda w: MISSING.inputs(PLAN.figures[w.figure]),
     output:
         report(
             "<results>/figures/{figure}.png",

@@ -1,6 +1,6 @@
 rule models:
     input:
-        lambda w: PLAN.models[w.model].inputs,
+        lambda w: MISSING.inputs(PLAN.models[w.model]),
     output:
         multiext(
             "<results>/models/{model}/",

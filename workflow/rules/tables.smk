@@ -1,6 +1,6 @@
 rule tables:
     input:
-        lambda w: PLAN.tables[w.table].inputs,
+        lambda w: MISSING.inputs(PLAN.tables[w.table]),
     output:
         report(
             "<tables>/{table}.html",

@@ -55,8 +55,9 @@ class Missing:
         def is_asked(run: Run) -> bool:
             return any(word.startswith(f"{run.folder}/") for word in asked)
 
-        to_do = [run.name for run in plan.everything() if run not in finished or is_asked(run)]
-        self.runs = pattern(to_do) if finished else ANY
+        to_do = [run for run in plan.everything() if run not in finished or is_asked(run)]
+        self.runs = pattern(run.name for run in to_do) if finished else ANY
+        self._finished = {run.record for run in finished.difference(to_do)}
         self._left_out: set[Published] = set()
         for item in plan.published() if finished else []:
             if (
@@ -72,8 +73,11 @@ class Missing:
         return "|".join(re.escape(item.name) for item in items if item not in self._left_out) or NOTHING
 
     def inputs(self, item: Published) -> list[str]:
-        """What Snakemake has to look at before it makes something published; nothing where it is current."""
-        return [] if item in self._left_out else list(item.inputs)
+        """What Snakemake has to make before it makes something published; nothing where it is current.
+
+        Records of finished runs are not named: `stamp` has judged by them already.
+        """
+        return [] if item in self._left_out else [name for name in item.inputs if name not in self._finished]
 
 
 NOTHING = "(?!)"  # matches no name

@@ -18,7 +18,7 @@ from longtail.orchestration.published import Published
 from longtail.orchestration.run import Run, reference
 from longtail.runs.identity import digest
 from longtail.runs.steps import PUBLISHED, STEPS
-from longtail.runs.store import PLANNED, write_json, write_text
+from longtail.runs.store import PLANNED, json_text, write_text
 from longtail.settings.base import Texts
 
 
@@ -75,8 +75,9 @@ class Plan:
     @cached_property
     def digest(self) -> str:
         """Names the list of runs that a layer's check goes through."""
-        return digest(self._listing())[:16]
+        return digest(self._listing)[:16]
 
+    @cached_property
     def _listing(self) -> dict[str, Any]:
         runs = {step: [reference(run) for run in self.runs(step).values()] for step in STEPS}
         published: dict[str, Any] = {kind: [] for kind in PUBLISHED}
@@ -99,14 +100,18 @@ class Plan:
                 name, text = f"{folder}/{step}/{run.name}.json", run.planned(texts)
                 if _is_other(name, text):
                     write_text(Path(name), text)
+        for file, data in self._told_of_published(folder):
+            text = json_text(data, indent=None)
+            if _is_other(str(file), text) and not _was_asked_again(file, text):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_text(file, text)
+
+    def _told_of_published(self, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """What the commands that publish, and those that check a layer, will be told, and where."""
         for item in self.published():
-            told = {**item.planned, "identity": item.identity}
-            file = folder / item.kind / f"{item.name}-{item.identity[:16]}.json"
-            if _says_other(file, told):
-                write_json(file, told, indent=None)
-        layers = folder / "layers" / f"{self.digest}.json"
-        if _says_other(layers, self._listing()):
-            write_json(layers, self._listing(), indent=None)
+            name = f"{item.name}-{item.identity[:16]}.json"
+            yield folder / item.kind / name, {**item.planned, "identity": item.identity}
+        yield folder / "layers" / f"{self.digest}.json", self._listing
 
 
 def _is_other(name: str, text: str) -> bool:
@@ -118,11 +123,11 @@ def _is_other(name: str, text: str) -> bool:
         return True
 
 
-def _says_other(file: Path, data: dict[str, Any]) -> bool:
-    """Whether a file of JSON says something else, but for when it was asked for again."""
+def _was_asked_again(file: Path, text: str) -> bool:
+    """Whether a file of JSON says what a text says, and when it was asked for again."""
     try:
         found = json.loads(file.read_bytes())
-        found.pop("asked", None)
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-        return True
-    return bool(found != json.loads(json.dumps(data)))
+        del found["asked"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return bool(found == json.loads(text))

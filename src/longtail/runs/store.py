@@ -261,7 +261,12 @@ def link_file(source: Path, target: Path) -> None:
 def write_json(path: Path, data: Any, indent: int | None = 1) -> None:
     """Write JSON under a temporary name and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(data, indent=indent, sort_keys=True) + "\n")
+    write_text(path, json_text(data, indent))
+
+
+def json_text(data: Any, indent: int | None = 1) -> str:
+    """What `write_json` writes."""
+    return json.dumps(data, indent=indent, sort_keys=True) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
