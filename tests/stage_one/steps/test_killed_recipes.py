@@ -16,7 +16,7 @@ class KillError(Exception):
 
 
 @pytest.mark.parametrize("epochs", [1, 3])  # before and after what begins late has begun
-@pytest.mark.parametrize("name", ["metasaug", "ssd_features", "ssd"])
+@pytest.mark.parametrize("name", ["bbn", "metasaug", "ssd_features", "ssd"])
 def test_a_killed_recipe_goes_on_to_the_same_bits(name, epochs, tmp_path, monkeypatch):
     monkeypatch.setenv("LONGTAIL_CHECKPOINT_SECONDS", "0")
     recipe = tiny_runs.small(PARAMS.stage_one[name], epochs=4)
