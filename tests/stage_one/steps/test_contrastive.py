@@ -1,6 +1,5 @@
 """SSD's first stage: the masked contrast, its queue, and an encoder of keys that follows."""
 
-import math
 from types import SimpleNamespace
 
 import pytest
@@ -53,22 +52,31 @@ def unit(*shape, seed=0):
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
+def contrast_by_loops(queries, keys, labels, queue, heat):
+    """The masked contrast, one image and one key of another class after the other."""
+    found = 0.0
+    for query, key, label in zip(queries, keys, labels, strict=True):
+        positive = (query @ key / heat).exp()
+        others = sum(
+            (query @ vector / heat).exp()
+            for vector, other in zip(queue.vectors, queue.labels, strict=True)
+            if other != label
+        )
+        found = found - (positive / (positive + others)).log() / len(labels)
+    return found
+
+
 @pytest.mark.parametrize("heat", [0.2, 1.0])
-def test_the_contrast_is_a_loop_over_images_and_keys_of_other_classes(heat):
-    queries, keys, queue = unit(6, 8, seed=1), unit(6, 8, seed=2), KeyQueue(unit(20, 8, seed=3))
+def test_the_contrast_and_its_gradient_are_a_loop_over_images_and_keys_of_other_classes(heat):
+    queries, keys, vectors = (unit(rows, 8, seed=rows).double() for rows in (6, 7, 20))
+    queries, keys, queue = queries.requires_grad_(), keys[:6], KeyQueue(vectors)
     queue.labels.copy_(torch.arange(20) % 4)
     labels = torch.tensor([0, 1, 2, 3, 4, 0])  # of class 4 there is no key
-    expected = 0.0
-    for i in range(6):
-        positive = math.exp(float(queries[i] @ keys[i]) / heat)
-        others = sum(
-            math.exp(float(queries[i] @ queue.vectors[j]) / heat)
-            for j in range(20)
-            if queue.labels[j] != labels[i]
-        )
-        expected -= math.log(positive / (positive + others)) / 6
+    expected = contrast_by_loops(queries, keys, labels, queue, heat)
     found = masked_contrast(queries, keys, labels, queue, heat)
-    assert found.item() == pytest.approx(expected, rel=1e-5)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    (gradient,), (slow,) = (torch.autograd.grad(value, queries) for value in (found, expected))
+    assert torch.allclose(gradient, slow, rtol=1e-10, atol=1e-12)
 
 
 def test_a_queue_of_the_own_class_alone_has_no_contrast_and_a_gradient_of_nought():
@@ -91,19 +99,37 @@ def test_the_queue_forgets_the_oldest_and_goes_round():
     assert int(queue.place) == 2
 
 
+def loss_by_loops(modules, own, other, weight):
+    """The loss of labels and `weight` times the contrast, for images and their other view."""
+    features = modules["network"].features(own.images)
+    queries = F.normalize(modules["projector"](features), dim=1)
+    keys = F.normalize(modules["key_projector"](modules["key_network"].features(other.images)), dim=1)
+    contrast = contrast_by_loops(queries, keys, own.labels, modules["queue"], 0.2)
+    return F.cross_entropy(modules["network"].head(features), own.labels) + weight * contrast
+
+
 def test_the_loss_is_that_of_labels_and_the_contrast():
     step, modules = made(weight=0.5)
     own, other = batches()
     modules.eval()
-    features = modules["network"].features(own.images)
-    queries = F.normalize(modules["projector"](features), dim=1)
-    keys = F.normalize(modules["key_projector"](modules["key_network"].features(other.images)), dim=1)
-    expected = F.cross_entropy(modules["network"].head(features), own.labels)
-    expected = expected + 0.5 * masked_contrast(queries, keys, own.labels, modules["queue"], 0.2)
+    expected = loss_by_loops(modules, own, other, 0.5)
     outcome = step(modules, [own, other], torch.tensor(0.3))
     assert outcome.loss.item() == pytest.approx(expected.item(), rel=1e-5)
     right = modules["network"](own.images).argmax(1) == own.labels
     assert int(outcome.correct) == int(right.sum())
+
+
+def test_gradients_are_those_of_labels_and_the_contrast():
+    step, modules = made(weight=0.5)
+    modules["queue"].labels.copy_(torch.arange(12) % CLASSES)
+    own, other = batches()
+    learning = {name: parameter for name, parameter in modules.named_parameters() if parameter.requires_grad}
+    expected = torch.autograd.grad(loss_by_loops(modules, own, other, 0.5), list(learning.values()))
+    step(modules, [own, other], torch.tensor(0.3)).loss.backward()
+    assert {name.partition(".")[0] for name in learning} == {"network", "projector"}
+    for (name, parameter), gradient in zip(learning.items(), expected, strict=True):
+        assert gradient.any(), name
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-6), name
 
 
 def test_the_encoder_of_keys_has_no_gradient_and_follows_in_its_parameters_only():

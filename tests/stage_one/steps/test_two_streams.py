@@ -50,20 +50,35 @@ def test_alpha_is_that_of_the_authors_epochs(epoch, alpha):
     assert float(1 - Settings().weight(progress)) == pytest.approx(alpha)
 
 
-def test_the_loss_is_the_printed_equation():
-    made, given = modules(), batches()
-    network, progress = made["network"].eval(), torch.tensor(0.3)
-    alpha = 1 - 0.3**2
-    mean = (2, 3)
+def printed(made, given, alpha):
+    """Logits and loss of a batch of either stream as the paper has them."""
+    network, mean = made["network"], (2, 3)
     of_a = network.conventional(network.trunk_maps(given[0].images)).mean(mean)
     of_b = network.rebalancing(network.trunk_maps(given[1].images)).mean(mean)
     z = F.linear(
         torch.cat([2 * alpha * of_a, 2 * (1 - alpha) * of_b], 1), network.head.weight, network.head.bias
     )
-    expected = alpha * F.cross_entropy(z, given[0].labels) + (1 - alpha) * F.cross_entropy(z, given[1].labels)
-    outcome = step()(made, given, progress)
+    loss = alpha * F.cross_entropy(z, given[0].labels) + (1 - alpha) * F.cross_entropy(z, given[1].labels)
+    return z, loss
+
+
+def test_the_loss_is_the_printed_equation():
+    made, given = modules(), batches()
+    made.eval()
+    z, expected = printed(made, given, 1 - 0.3**2)
+    outcome = step()(made, given, torch.tensor(0.3))
     assert float(outcome.loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
     assert int(outcome.correct) == int((z.argmax(1) == given[0].labels).sum())
+
+
+@pytest.mark.parametrize("progress", [0.3, 0.6, 0.9])  # alpha 0.91, 0.64, 0.19
+def test_gradients_are_those_of_the_printed_equation(progress):
+    made, given = modules(), batches()
+    expected = torch.autograd.grad(printed(made, given, 1 - progress**2)[1], list(made.parameters()))
+    step()(made, given, torch.tensor(progress)).loss.backward()
+    for (name, parameter), gradient in zip(made.named_parameters(), expected, strict=True):
+        assert gradient.any(), name
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-6), name
 
 
 def test_evaluation_is_training_with_alpha_a_half_and_one_image_in_both_streams():
