@@ -1,15 +1,17 @@
 """RSG: centres, pairs and new maps, against slow versions that read like the equations."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from longtail.settings.recipe import Recipe
-from longtail.settings.schedules import Constant
+from longtail.settings.recipe import Optimiser, Recipe
+from longtail.settings.schedules import Constant, Length
 from longtail.stage_one.batch import Batch
+from longtail.stage_one.loop import train
 from longtail.stage_one.losses.logit_adjusted import Settings as LossSettings
 from longtail.stage_one.losses.logit_adjusted import build as build_loss
 from longtail.stage_one.networks.bbn import Settings as BranchSettings
@@ -34,10 +36,10 @@ def settings(**changes):
     return Settings.model_validate({"centres": 3, "hidden": 5, **changes})
 
 
-def made(**changes):
+def made(channels=3, **changes):
     """A step over a small network, whose centres are not nought."""
     torch.manual_seed(0)
-    network = build_network(NetworkSettings(depth=8, width=4), 3, len(COUNTS))
+    network = build_network(NetworkSettings(depth=8, width=4), channels, len(COUNTS))
     chosen = settings(**changes)
     generator = RareClassGenerator(len(COUNTS), 8, chosen)
     nn.init.normal_(generator.centres)
@@ -213,6 +215,28 @@ def test_from_the_start_on_the_transformation_learns_and_the_contrastive_net_sta
     assert all(gradient is None for name, gradient in found.items() if name.startswith("rsg.contrast."))
     by_the_loss_alone = gradients(AFTER, centre_weight=0.0, variation_weight=0.0)[1]
     assert bool(by_the_loss_alone["rsg.transformation.weight"].any())
+
+
+def test_trained_with_momentum_and_weight_decay_the_contrastive_net_stays_from_the_start_on(make_phase):
+    step, modules = made(channels=1, start=0.5)
+    weights = []
+
+    def note(*_):
+        weights.append({name: p.detach().clone() for name, p in modules["rsg"].named_parameters()})
+
+    note()
+    optimiser = Optimiser(momentum=0.9, weight_decay=0.01)
+    phase = make_phase(step=step, length=Length(epochs=6), optimiser=optimiser)
+    train(phase, modules, seed=0, precision="float32", report=note)
+    moved = [
+        {name for name in before if not torch.equal(before[name], after[name])}
+        for before, after in pairwise(weights)
+    ]
+    centres = {"centres", "weight", "offset"}
+    contrast = {name for name in weights[0] if name.startswith("contrast.")}
+    transformation = {"transformation.weight", "transformation.bias"}
+    assert len(contrast) == 6  # weight and bias of each of three layers
+    assert moved == 3 * [centres | contrast] + 3 * [centres | transformation]
 
 
 @pytest.mark.parametrize("labels", [torch.tensor([1, 2, 2, 1]), torch.tensor([0, 3, 4, 4])])
