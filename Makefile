@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Python compiles what is imported, when it is: most of the 24,000 modules never are.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: demo demo-asynchronous demo-all test test-gpu test-workflow test-slurm test-cluster test-browser test-trackers bench docs check lock environment clean
 
@@ -39,42 +41,22 @@ test-slurm: environment
 test-cluster: environment .venv/.cluster
 	$(BIN)/python -m pytest -m "cluster or not cluster" tests/workflow/test_kubernetes.py tests/workflow/test_remotes.py
 
-.venv/.cluster: requirements-cluster.lock $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-cluster.lock
-	touch $@
-
 # The page results/index.html in a headless Chromium; where there is none, the tests say so and are skipped.
 test-browser: environment .venv/.browser
 	$(BIN)/python -m pytest -m browser tests/publish/test_page_in_browser.py
-
-.venv/.browser: requirements-browser.lock $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-browser.lock
-	touch $@
 
 # Trackers of experiments on local stores, and model cards by a hub's own reader.
 test-trackers: environment .venv/.trackers
 	$(BIN)/python -m pytest tests/tracking tests/export/test_write.py -k "tracking or hub"
 
-.venv/.trackers: requirements-trackers.lock $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-trackers.lock
-	touch $@
-
 # Ten minutes on two cores; prints a table and writes benchmarks/latest.json (docs/explanation/performance.md).
 bench: environment .venv/.bench
 	$(BIN)/python -m benchmarks
-
-.venv/.bench: requirements-bench.lock $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-bench.lock
-	touch $@
 
 # The documentation as a site in site/; a warning is an error. The settings and commands in it are those of the code.
 docs: environment .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	@echo "the site: site/index.html"
-
-.venv/.docs: requirements-docs.lock $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement requirements-docs.lock
-	touch $@
 
 check: environment
 	$(BIN)/ruff check . profiles/kubernetes/submit
@@ -88,9 +70,14 @@ environment: $(STAMP)
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'longtail needs Python 3.11 or later; name one with make PYTHON=...')"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --require-hashes --requirement requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
+
+# What only some targets need, e.g. requirements-docs.lock.
+.venv/.%: requirements-%.lock $(STAMP)
+	$(PIP) --require-hashes --no-deps --requirement $<
+	touch $@
 
 # Needs uv; the only step that resolves versions.
 lock:
