@@ -53,6 +53,80 @@ def test_teachers_of_all_seeds_are_inputs_of_each_student():
         ]
 
 
+def test_one_student_may_have_teachers_of_seeds_that_no_row_has():
+    """Three teachers, one student, and no run of the other recipes is there three times."""
+    row = {"section": "End to end", "label": "GraLoss", "method": "GraLoss"}
+    found = planned({"stage_one": "graloss", "seeds": [0, 3, 5]}, [row], seeds=[0])
+    [student] = students(found).values()
+    teachers = {key: run.name.rpartition("-")[0] for key, run in student.further.items()}
+    assert teachers == {
+        "teacher.0.stage_one": "digits-exp10-graloss-seed0",
+        "teacher.1.stage_one": "digits-exp10-graloss-seed3",
+        "teacher.2.stage_one": "digits-exp10-graloss-seed5",
+    }
+    assert len(found.stage_one) == 4
+    assert len(found.stage_two) == 2  # the row's and the student's, of seed 0
+    order = [run.name for run in found.everything()]
+    assert all(order.index(run.name) < order.index(student.name) for run in student.further.values())
+
+
+def test_teachers_of_listed_seeds_with_a_classifier_have_one_each():
+    teacher = {"stage_one": "ce", "stage_two": "crt", "seeds": [4, 2]}
+    [student] = students(planned(teacher, seeds=[0])).values()
+    assert {key: run.name.rpartition("-")[0] for key, run in student.further.items()} == {
+        "teacher.0.stage_one": "digits-exp10-ce-seed4",
+        "teacher.0.stage_two": "digits-exp10-ce-crt-seed4",
+        "teacher.1.stage_one": "digits-exp10-ce-seed2",
+        "teacher.1.stage_two": "digits-exp10-ce-crt-seed2",
+    }
+
+
+def test_however_the_same_teachers_are_named_a_student_is_the_same_run():
+    assert identities(planned({"stage_one": "ce", "seeds": [0, 1]})) == identities(
+        planned({"stage_one": "ce", "seeds": "all"})
+    )
+    assert identities(planned({"stage_one": "ce", "seeds": [0]}, seeds=[0])) == identities(
+        planned("ce", seeds=[0])
+    )
+    fewer = identities(planned({"stage_one": "ce", "seeds": [0, 1]}, seeds=[0]))
+    both = identities(planned({"stage_one": "ce", "seeds": "all"}))
+    assert fewer.items() < both.items()  # teachers do not depend on the seeds of the file
+
+
+def test_an_edit_of_the_teachers_touches_the_student_and_nothing_else():
+    def by_label(epochs):
+        row = {"section": "End to end", "label": "CE", "method": "CE"}
+        data = settings({"stage_one": "graloss", "seeds": [0, 1, 2]}, [row], seeds=[0])
+        data["stage_one"]["graloss"]["schedule"] = {"epochs": epochs}
+        runs = plan(Params.read(data)).stage_one.values()
+        return {run.name.rpartition("-")[0].removeprefix("digits-exp10-"): run.identity for run in runs}
+
+    before, after = by_label(2), by_label(3)
+    assert set(before) == {"ce-seed0", "student-seed0", *(f"graloss-seed{seed}" for seed in range(3))}
+    assert {name for name in before if before[name] == after[name]} == {"ce-seed0"}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "line"),
+    [
+        ([], "0 seeds; should be 1 to 1,000, or same or all"),
+        ([1, 0, 1], "[1, 0, 1] names a seed twice"),
+        ([0, -1], "-1 is no seed; seeds are whole numbers from 0, e.g. [0, 1, 2]"),
+        ([True], "True is no seed; seeds are whole numbers from 0, e.g. [0, 1, 2]"),
+        ([0.0], "0.0 is no seed; seeds are whole numbers from 0, e.g. [0, 1, 2]"),
+        (["0"], "'0' is no seed; seeds are whole numbers from 0, e.g. [0, 1, 2]"),
+        (list(range(1001)), "1001 seeds; should be 1 to 1,000, or same or all"),
+        ("each", "'each' should be same, all or a list of seeds, e.g. [0, 1, 2]"),
+        (3, "3 should be same, all or a list of seeds, e.g. [0, 1, 2]"),
+        (None, "None should be same, all or a list of seeds, e.g. [0, 1, 2]"),
+    ],
+)
+def test_seeds_of_teachers_that_are_none_are_one_line(seeds, line):
+    with pytest.raises(UserError) as said:
+        Params.read(settings({"stage_one": "ce", "seeds": seeds}))
+    assert str(said.value).endswith(f"stage_one.student.step.teacher.seeds: {line}")
+
+
 def test_a_teacher_with_a_classifier_is_built_before_its_student():
     found = planned({"stage_one": "ce", "stage_two": "crt"})
     run = students(found)["digits-exp10-student-seed0"]

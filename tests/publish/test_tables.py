@@ -487,6 +487,20 @@ def test_every_byte_of_a_table_is_as_it_was(tmp_path):
         assert text == (SNAPSHOT / f"table2.{suffix}").read_text("utf-8"), suffix
 
 
+def test_every_byte_of_a_table_with_columns_of_its_own_is_as_it_was(tmp_path):
+    """In the folder snapshot stands what was published before there was a column of validation images."""
+    two = {"CE": "CE + cRT", "GraLoss": "GLAG"}
+    rows = [
+        {"section": "Stage one", "label": method, "method": method, "linear": linear}
+        for method, linear in two.items()
+    ]
+    columns = ["accuracy", "many", "medium", "few", "linear"]
+    table = made.table(printed="table1", rows=rows, columns=columns, against="CE", notes=["One note."])
+    found = written(made.job(tmp_path, table, seeds=(0, 1)))
+    for suffix, text in found.items():
+        assert text == (SNAPSHOT / f"columns.{suffix}").read_text("utf-8"), suffix
+
+
 LARGE = [
     {"section": "ResNet-50", "label": "MiSLAS"},
     {"section": "ResNet-50", "label": "SSD"},

@@ -150,7 +150,7 @@ class Cells:
         modules: dict[str, None] = {}
         for key, block in named:
             modules[module_name("networks", self.params.stage_one[block.stage_one].network.name)] = None
-            for number, own in enumerate([seed] if block.seeds == "same" else self.params.seeds):
+            for number, own in enumerate(block.of(seed, self.params.seeds)):
                 runs[f"{key}.{number}.stage_one"] = self._stage_one(place, block.stage_one, own)
                 if block.stage_two is not None:
                     _, classifier = self._classified(place, block.stage_one, block.stage_two, own)
