@@ -155,6 +155,18 @@ def test_without_validation_images_nothing_is_chosen_and_the_page_says_so(runs, 
     assert "best by validation" not in text
 
 
+def test_differences_to_the_row_before_are_headed_so(runs, made, tmp_path):
+    planned = published_pages.planned(runs)
+    planned["context"]["parts"][0]["tables"]["table2"]["against"] = "previous"
+    [table] = make.view(planned, runs, tmp_path)["tables"]
+    [at] = table["at"]
+    place = at["heads"].index("difference to the row before")
+    shown = {row["label"]: row["cells"][place].text for row in at["rows"] if row["cells"][place].text}
+    assert list(shown) == ["GraLoss", HOSTILE, "GLAG"]
+    assert any("each row is compared with the row before it" in note for note in table["notes"])
+    assert "difference to Cross-entropy" in made.read_text("utf-8")
+
+
 def test_names_of_classes_and_files_are_text_and_nothing_else(made):
     page = Page(made)
     assert [len(page.of(tag)) for tag in ("script", "h1", "b")] == [1, 1, 0]

@@ -266,6 +266,54 @@ def test_forgetting_is_what_data_rich_classes_lost_between_the_phases(tmp_path):
     assert "Forgetting: accuracy on test images of the data-rich classes" in page
 
 
+def test_the_accuracy_on_validation_images_may_be_a_column(tmp_path):
+    rows = [row for row in made.ROWS if "method" in row]
+    columns = ["accuracy", "few", "validation"]
+    job = made.job(tmp_path, made.table(printed=None, rows=rows, columns=columns), seeds=(0, 1))
+    for cell in job.cells:
+        if cell.method == "CE + cRT":  # as a classifier that learnt from all training images
+            measured = {"test": cell.metrics()["test"]}
+            (cell.runs["stage_two"] / "metrics.json").write_text(json.dumps(measured), "utf-8")
+    scores = [100 * cell.metrics()["validation"]["selection_accuracy"] for cell in job.cells
+              if cell.method == "GraLoss"]  # fmt: skip
+    text = written(job)
+    shown = f"{np.mean(scores):.1f} ± {np.std(scores, ddof=1):.1f}"
+    assert re.search(rf"\| GraLoss \|[^|]*\|[^|]*\| {shown} \|\n", text["md"])
+    assert re.search(r"\| cRT \|[^|]*\|[^|]*\| n/a \|\n", text["md"])
+    in_latex = shown.replace("±", r"$\pm$") + r" \\"
+    assert re.search(rf"GraLoss &.*& {re.escape(in_latex)}", text["tex"])
+    assert f"<td>{shown}</td>" in text["html"]
+    assert "| ratio 100, all | ratio 100, few | ratio 100, validation |" in text["md"]
+    note = (
+        "Validation: mean accuracy of the classes in percent on the images by which rows may be chosen: "
+        "unused training images (+20 a class for selection); of rows that chose something by these images, "
+        "with what they chose."
+    )
+    for suffix in ("md", "tex", "html"):
+        assert note in text[suffix]
+    plain = written(
+        made.job(tmp_path, made.table(printed=None, rows=rows, columns=columns[:2]), seeds=(0, 1))
+    )
+    assert not any(note[:11] in plain[suffix] for suffix in ("md", "tex", "html"))
+
+
+def test_a_column_of_validation_images_alone_says_so(tmp_path):
+    table = made.table(printed=None, rows=made.ROWS[:2], columns=["validation"])
+    text = written(made.job(tmp_path, table, seeds=(0,)))["md"]
+    assert "| | ratio 100, validation |" in text
+    assert "chose something by these images" not in text
+
+
+def test_identities_of_tables_without_a_new_value_are_those_of_before():
+    """What is hashed of a table: neither comparing with the row before nor a new column added a key."""
+    row = {"section": "a", "label": "CE", "method": "CE", "linear": None, "printed": True, "values": {}}
+    found = made.table(rows=[{"section": "a", "label": "CE", "method": "CE"}]).resolved(hashed=True)
+    assert found == {
+        "caption": "Top-1 accuracy on CIFAR-100-LT", "printed": "table2", "ratios": None, "columns": None,
+        "against": None, "notes": [], "rows": [row],
+    }  # fmt: skip
+
+
 def test_a_table_may_have_nothing_but_the_linear_column(tmp_path):
     rows = [
         {"section": "Form of gamma", "label": "Linear", "linear": "GraLoss"},
@@ -321,6 +369,81 @@ def test_the_difference_to_the_reference_row_is_paired(tmp_path, subsets, seeds,
     assert f"| GLAG | {means['GLAG'] - means['CE']:+.1f} \\[{low:+.1f}, {high:+.1f}\\] |" in text
     assert read_csv(job)["Cross-entropy", "100"]["against"] == ""
     assert read_csv(job)["BBN", "100"]["interval_low"] == ""
+
+
+def difference(job, method: str, other: str) -> object:
+    """Of the mean accuracies of two methods in points, as near as two decimals are."""
+    first, second = (
+        np.mean([100 * cell.metrics()["test"]["accuracy"] for cell in job.cells if cell.method == name])
+        for name in (method, other)
+    )
+    return pytest.approx(first - second, abs=0.00501)
+
+
+def test_each_row_may_be_compared_with_the_row_before_it(tmp_path):
+    """In whatever section; Focal loss, Logit adjustment and BBN are not run, so cRT and GLAG skip them."""
+    job = made.job(tmp_path, made.table(against="previous"), seeds=(0, 1), ratios=(100.0, 10.0))
+    text = written(job)
+    at = dataclasses.replace(job, cells=[cell for cell in job.cells if cell.ratio == 100])
+    lines = {line["method"]: line for line in csv.DictReader(text["csv"].splitlines())
+             if line["imbalance_ratio"] == "100"}  # fmt: skip
+    compared = {name: line for name, line in lines.items() if line["against"] or line["difference_to_it"]}
+    assert {name: (line["against"], float(line["difference_to_it"])) for name, line in compared.items()} == {
+        "GraLoss": ("Cross-entropy", difference(at, "GraLoss", "CE")),
+        "cRT": ("GraLoss", difference(at, "CE + cRT", "GraLoss")),
+        "GLAG": ("cRT", difference(at, "GLAG", "CE + cRT")),
+    }
+    for suffix in ("md", "tex", "html"):
+        assert "Difference of accuracy to the row before in points" in text[suffix]
+        assert (
+            "Differences: each row is compared with the row before it, in whatever section; rows that were "
+            "not run are passed over: cRT with GraLoss, GLAG with cRT." in text[suffix]
+        )
+        assert "paired bootstrap over seeds and test images" in text[suffix]
+
+
+def test_a_difference_to_the_row_before_has_the_interval_of_one_to_a_reference_row(tmp_path):
+    found = {}
+    for against in ("previous", "GraLoss"):
+        job = made.job(tmp_path / against, made.table(against=against), seeds=(0, 1))
+        line = read_csv(job)["cRT", "100"]
+        columns = ("against", "difference_to_it", "interval_low", "interval_high", "interval_over")
+        found[against] = [line[name] for name in columns]
+        assert all(found[against])
+    assert found["previous"] == found["GraLoss"]
+
+
+def test_rows_that_were_all_run_are_compared_one_by_one_without_a_word_of_others(tmp_path):
+    rows = [row for row in made.ROWS if "method" in row]
+    job = made.job(tmp_path, made.table(rows=rows, against="previous"), seeds=(0,))
+    text = written(job)["md"]
+    assert "each row is compared with the row before it, in whatever section.\n" in text
+    block = text.partition("Difference of accuracy")[2]
+    assert [block.count(f"| {label} |") for label in ("Cross-entropy", "GraLoss", "cRT", "GLAG")] == [
+        0,
+        1,
+        1,
+        1,
+    ]
+
+
+def test_linear_columns_are_compared_with_the_row_before_by_their_own_runs(tmp_path):
+    rows = [
+        {"section": "Form of gamma", "label": "Linear", "linear": "GraLoss"},
+        {"section": "Form of gamma", "label": "Convex 1"},
+        {"section": "Form of gamma", "label": "Concave", "linear": "GLAG"},
+    ]
+    table = made.table(printed="table5", rows=rows, columns=["linear"], against="previous")
+    line = read_csv(job := made.job(tmp_path, table, seeds=(0,)))["Concave", "100"]
+    assert (line["against"], float(line["difference_to_it"])) == (
+        "Linear", difference(job, "GLAG", "GraLoss")
+    )  # fmt: skip
+
+
+def test_a_row_that_is_called_previous_is_the_reference_row(tmp_path):
+    rows = [made.ROWS[0], {**made.ROWS[1], "label": "previous"}, made.ROWS[-1]]
+    lines = read_csv(made.job(tmp_path, made.table(rows=rows, against="previous"), seeds=(0,)))
+    assert lines["Cross-entropy", "100"]["against"] == lines["GLAG", "100"]["against"] == "previous"
 
 
 def test_the_reference_row_is_that_of_the_same_section(tmp_path):

@@ -56,7 +56,8 @@ class Row(Settings):
     values: dict[str, str] = Field({})  # columns of the CSV that tell the rows apart, e.g. of a sweep
 
 
-Column = Literal["accuracy", "many", "medium", "few", "linear", "forgetting"]
+PREVIOUS = "previous"  # of `against`: the row before
+Column = Literal["accuracy", "many", "medium", "few", "linear", "forgetting", "validation"]
 
 
 class Table(Settings):
@@ -68,7 +69,8 @@ class Table(Settings):
     ratios: list[Annotated[float, Field(ge=1)]] | None = Field(None, min_length=1)
     # what stands under each imbalance; null: accuracy, and the groups in a block of their own
     columns: list[Column] | None = Field(None, min_length=1)
-    # label of the row to which the others' differences are given, in each section its own if it has one
+    # label of the row to which the others' differences are given, in each section its own if it has one;
+    # previous: each row's are given to the row before it, where no row has that label
     against: str | None = None
     notes: list[str] = Field([])  # what else stands under the table
     rows: list[Row] = Field(min_length=1, max_length=1000)
@@ -87,6 +89,11 @@ class Table(Settings):
     def has_linear(self) -> bool:
         """Whether a column is for a second method a row, the linear classifier on the whole data."""
         return "linear" in (self.columns or [])
+
+    @property
+    def against_previous(self) -> bool:
+        """Whether each row is compared with the row before it."""
+        return self.against == PREVIOUS and all(row.label != PREVIOUS for row in self.rows)
 
     @property
     def methods(self) -> list[str]:

@@ -8,6 +8,7 @@ import pandas as pd
 from longtail.publish.job import PublishedJob
 from longtail.publish.page.answers import interval, over
 from longtail.publish.page.shown import EMPTY, Shown, bounds, signed
+from longtail.publish.tables.differences import to_what
 from longtail.publish.tables.notes import notes, warnings
 from longtail.publish.tables.rows import shown_results, table_rows
 from longtail.publish.tables.words import NOT_APPLICABLE, number
@@ -68,7 +69,7 @@ def _columns(job: PublishedJob, imbalance: str, rows: pd.DataFrame) -> Iterator[
         if quantity in (job.settings.columns or []):
             yield quantity, _means(rows, quantity)
     if rows["against"].notna().any():
-        yield f"difference to {job.settings.against}", _versus(rows)
+        yield f"difference to {to_what(job.settings)}", _versus(rows)
     yield "validation", _means(rows, "validation")
     yield "calibration error", _means(rows, "expected_calibration_error")
     yield PRINTED, [_printed(text) for text in rows["printed_accuracy"]]

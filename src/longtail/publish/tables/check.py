@@ -23,9 +23,13 @@ def check(name: str, table: Table) -> None:
                 f"tables.{name}.rows[{index}]: {': '.join(place)} has no method and is not printed in "
                 f"{table.printed or 'a paper'}, which has {labels}"
             )
+    if table.against_previous:
+        return
     if table.against is not None and table.against not in (row.label for row in table.rows):
         labels = ", ".join(dict.fromkeys(row.label for row in table.rows))
-        raise UserError(f"tables.{name}.against: {table.against!r} is not the label of a row: {labels}")
+        raise UserError(
+            f"tables.{name}.against: {table.against!r} is not the label of a row: {labels}; or previous"
+        )
     for section in dict.fromkeys(row.section for row in table.rows):
         reference_row(name, table, section)
 

@@ -1,4 +1,4 @@
-"""Differences of a table's rows to its reference row, with intervals."""
+"""Differences of a table's rows to its reference row, or to the row before, with intervals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,27 +15,22 @@ COMPARED = ["against", "versus", "low", "high", "over"]
 
 
 def main_quantity(table: Table) -> str:
-    """What the differences to a reference row are of: accuracy, or linear in a table of nothing else."""
+    """What the differences to another row are of: accuracy, or linear in a table of nothing else."""
     return "linear" if table.columns and set(table.columns) == {"linear"} else "accuracy"
 
 
 def versus(job: PublishedJob, row: Row, imbalance: str) -> dict[str, Any]:
-    """A row's accuracy minus that of the reference row, in points, both on the same images.
+    """A row's accuracy minus that of the row that it is compared with, in points, both on the same images.
 
     Returns:
-        against: label of the reference row. versus: the difference. low, high: bounds of its 95 % interval
-        (`longtail.publish.bootstrap`). over: what the interval resamples. Nothing for the reference row
-        itself, and where one of the two is not built.
+        against: label of the other row. versus: the difference. low, high: bounds of its 95 % interval
+        (`longtail.publish.bootstrap`). over: what the interval resamples. Nothing for a row without another
+        one, as the reference row itself, and where one of the two is not built.
     """
-    reference = reference_row(job.name, job.settings, row.section)
+    reference = compared_with(job, row, imbalance)
     if reference is None or reference == row:
         return {}
-    linear = main_quantity(job.settings) == "linear"
-    names = [item.linear if linear else item.method for item in (row, reference)]
-    first, second = (
-        [cell for cell in job.cells if (cell.method, cell.imbalance_words) == (name, imbalance)]
-        for name in names
-    )
+    first, second = (_cells(job, item, imbalance) for item in (row, reference))
     if not first or not second:
         return {}
     differences = _correct(first) - _correct(second)
@@ -49,6 +44,30 @@ def versus(job: PublishedJob, row: Row, imbalance: str) -> dict[str, Any]:
         "high": 100 * high,
         "over": " and ".join(resampled),
     }
+
+
+def compared_with(job: PublishedJob, row: Row, imbalance: str) -> Row | None:
+    """The row to which a row's difference is; None where there is none.
+
+    It is the table's reference row, or with `against: previous` the last row before it that has runs at the
+    imbalance, in whatever section.
+    """
+    table: Table = job.settings
+    if not table.against_previous:
+        return reference_row(job.name, table, row.section)
+    before = table.rows[: table.rows.index(row)]
+    return next((other for other in reversed(before) if _cells(job, other, imbalance)), None)
+
+
+def to_what(table: Table) -> str:
+    """To what the differences of a table are, in words."""
+    return "the row before" if table.against_previous else str(table.against)
+
+
+def _cells(job: PublishedJob, row: Row, imbalance: str) -> list[Cell]:
+    """The runs of a row by which it is compared."""
+    name = row.linear if main_quantity(job.settings) == "linear" else row.method
+    return [cell for cell in job.cells if (cell.method, cell.imbalance_words) == (name, imbalance)]
 
 
 def _correct(cells: Sequence[Cell]) -> npt.NDArray[np.int8]:

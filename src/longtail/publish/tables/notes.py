@@ -38,6 +38,7 @@ def notes(job: PublishedJob, rows: pd.DataFrame, results: pd.DataFrame) -> list[
             "Ours: top-1 accuracy on the test set in percent, after the last epoch; mean ± sample standard "
             "deviation over runs (number of runs). No ± where there is one run.",
             _runs(results),
+            *_before(job, rows),
             *_intervals(rows),
             f"Selection split: {job.validation}; it chose {chosen}; nothing in the other rows."
             if chosen
@@ -47,6 +48,7 @@ def notes(job: PublishedJob, rows: pd.DataFrame, results: pd.DataFrame) -> list[
             f"Augmentation: {_by_value(built, 'augmentation')}.",
             _groups(job),
             *_forgetting(job.settings),
+            *_validation(job, chosen),
             f"Hardware: {_by_value(built, 'device')}; precision {_by_value(built, 'precision')}; "
             f"torch {_by_value(built, 'torch')}.",
             *_batch_norm(results),
@@ -117,6 +119,19 @@ def _seeds_words(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
+def _before(job: PublishedJob, rows: pd.DataFrame) -> list[str]:
+    """That differences are to the row before, and where this is not the one right before."""
+    compared = rows[rows["against"].notna()]
+    if not job.settings.against_previous or compared.empty:
+        return []
+    places = rows[["section", "label"]].drop_duplicates()
+    compared = compared.merge(places.assign(before=places["label"].shift()), on=["section", "label"])
+    over = compared[compared["against"] != compared["before"]]
+    pairs = dict.fromkeys(f"{row.label} with {row.against}" for row in over.itertuples())
+    passed = f"; rows that were not run are passed over: {', '.join(pairs)}" if pairs else ""
+    return [f"Differences: each row is compared with the row before it, in whatever section{passed}."]
+
+
 def _intervals(rows: pd.DataFrame) -> list[str]:
     over = rows["over"].dropna().unique()
     if not len(over):
@@ -160,4 +175,14 @@ def _forgetting(table: Table) -> list[str]:
         "Forgetting: accuracy on test images of the data-rich classes, told apart among these alone, after "
         "the first phase of stage one minus after the last, in points; negative where it rose. What they "
         f"lose to data-poor classes shows in {GROUPS[0]}. {NOT_APPLICABLE}: no two phases that tell."
+    ]
+
+
+def _validation(job: PublishedJob, chosen: str) -> list[str]:
+    if "validation" not in (job.settings.columns or []):
+        return []
+    twice = "; of rows that chose something by these images, with what they chose" if chosen else ""
+    return [
+        "Validation: mean accuracy of the classes in percent on the images by which rows may be chosen: "
+        f"{job.validation}{twice}. {NOT_APPLICABLE}: no such image, or the classifier learnt from them."
     ]

@@ -11,13 +11,13 @@ from markupsafe import Markup
 
 from longtail.groups import GROUPS
 from longtail.publish.job import PublishedJob
-from longtail.publish.tables.differences import main_quantity
+from longtail.publish.tables.differences import main_quantity, to_what
 from longtail.publish.tables.notes import notes, warnings
 from longtail.publish.tables.words import HEADS, NOT_APPLICABLE, number
 from longtail.rendering import environment
 from longtail.settings.published import Table
 
-VERSUS = "versus"  # the column of differences to the reference row
+VERSUS = "versus"  # the column of differences to the reference row, or to the row before
 ROW = ["section", "label"]
 COLUMN = ["imbalance", "quantity", "printed"]
 
@@ -83,9 +83,8 @@ def _blocks(job: PublishedJob, rows: pd.DataFrame) -> list[Block]:
             blocks.append(_block(f"The same by training images a class: {words}", GROUPS, with_groups))
     if len(compared := rows[rows["against"].notna()]):
         what = HEADS["linear"] if main_quantity(table) == "linear" else "accuracy"
-        blocks.append(
-            _block(f"Difference of {what} to {table.against} in points [95 % interval]", (VERSUS,), compared)
-        )
+        title = f"Difference of {what} to {to_what(table)} in points [95 % interval]"
+        blocks.append(_block(title, (VERSUS,), compared))
     return blocks
 
 
@@ -94,7 +93,8 @@ def _block(title: str, quantities: Sequence[str], rows: pd.DataFrame) -> Block:
     imbalances = rows["imbalance"].unique().tolist()
     columns = []
     for imbalance, quantity in product(imbalances, quantities):
-        head = "ours" if len(quantities) == 1 else HEADS.get(quantity, quantity)
+        alone = len(quantities) == 1 and quantity != "validation"
+        head = "ours" if alone else HEADS.get(quantity, quantity)
         columns.append(PageColumn(imbalance, quantity, printed=False, head=head))
         if quantity != VERSUS and rows[f"printed_{quantity}"].notna().any():
             columns.append(PageColumn(imbalance, quantity, printed=True, head=head))
@@ -130,7 +130,7 @@ def _ours(rows: pd.DataFrame, quantity: str) -> "pd.Series[str]":
         return rows[VERSUS].map(_signed) + " [" + low + ", " + high + "]"
     mean, spread, runs = (rows[f"{name}_{quantity}"] for name in ("mean", "spread", "runs"))
     text = mean.map(_point) + spread.map(lambda value: f" ± {_point(value)}").mask(spread.isna(), "")
-    if quantity not in (*GROUPS, "forgetting"):
+    if quantity not in (*GROUPS, "forgetting", "validation"):
         text += runs.map(lambda value: f" ({value:.0f})")
     text = text.mask(runs.isna(), NOT_APPLICABLE)
     return text.where(rows["built_linear" if quantity == "linear" else "built"], "")

@@ -25,7 +25,7 @@ class Settings(BaseSettings):
 
     takes: ClassVar = ("shards", "transforms")
 
-    teacher: RunsOf  # several (seeds: all) answer with the mean of their probabilities
+    teacher: RunsOf  # several (seeds: all, or a list) answer with the mean of their probabilities
     heads: Literal["two", "one"] = "two"  # a classifier each for labels and teacher [paper]; one: for both
     temperature: float = Field(2.0, gt=0)  # [code]
     power: float = Field(1.0, gt=0)  # of the teacher's probabilities, which then sum to one; DiVE 0.5
