@@ -2,8 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Python compiles what is imported, when it is: most of the 24,000 modules never are.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo demo-asynchronous demo-all test test-gpu test-workflow test-slurm test-cluster test-browser test-trackers bench docs check lock environment clean
 
