@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks import (
     augmentation,
@@ -15,6 +16,7 @@ from benchmarks import (
     gpu_targets,
     loader,
     observers,
+    photographs,
     rows,
     stage_two,
     startup,
@@ -181,9 +183,24 @@ def test_what_a_gpu_is_measured_by_runs_on_a_cpu():
     assert gpu_targets.afg(epochs=1, divisor=50)()["fit"] > 0
     counts = data.imagenet_counts(0.01)
     assert gpu_targets.generation(0.01, 4)()["features"] == int((counts.max() - counts).sum())
-    assert gpu_targets.photographs(1, False, batch=2, architecture="resnet10", size=32)()["speed"] > 0
-    if loader.PHOTOS.is_dir():
-        assert gpu_targets.photographs(1, True, batch=2, architecture="resnet10", size=32)()["speed"] > 0
+
+
+def test_photographs_are_made_from_a_seed_and_loaded_on_both_sides(tmp_path):
+    for name in ("one", "two"):
+        photographs.write(tmp_path / name, 12)
+    one, two = (sorted((tmp_path / name).rglob("*.jpg")) for name in ("one", "two"))
+    assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
+    assert len({file.read_bytes() for file in one}) == 12
+    with Image.open(one[0]) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (300, 212))
+    assert 8_000 < one[0].stat().st_size < 30_000  # noise alone has 60 kB, a gradient 4 kB
+    folder = str(tmp_path / "one")
+    for kind in loader.NAMES:
+        assert loader.ours(folder, kind, 3)() is None
+        assert loader.peers(folder, kind, 3)() is None
+    for given in (folder, ""):
+        measure = gpu_targets.photographs(1, given, batch=2, architecture="resnet10", size=32)
+        assert measure()["speed"] > 0
 
 
 def test_the_profiler_counts_what_a_step_more_launches():
@@ -207,7 +224,7 @@ class Known(Side):
             "features": {"speed": 5e4},
             "afg": {"fit": options.get("epochs")},
             "generation": {"epoch": 3},
-            "photographs": {"speed": 900 if options.get("files") else 1000},
+            "photographs": {"speed": 900 if options.get("folder") else 1000},
         }
         return Sample(cpu=1.0, wall=1.0, load=1.0, peak_mb=1.0, found=found[self.name])
 
@@ -215,18 +232,16 @@ class Known(Side):
         pass
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_gpus_rows_are_made_of_what_its_targets_find(there, monkeypatch, tmp_path):
+def test_a_gpus_rows_are_made_of_what_its_targets_find(monkeypatch):
     """Four measured batches in an epoch of 85 steps of 10 ms that takes 170 ms more are 4.25 steps each."""
     monkeypatch.setattr(gpu, "Side", Known)
-    monkeypatch.setattr(gpu, "PHOTOS", tmp_path if there else tmp_path / "nowhere")
-    bf16, added, cost, kernels, host, features, fit, generated, photographs = gpu.parts(quick=True)
+    bf16, added, cost, kernels, host, features, fit, generated, pictures = gpu.parts(quick=True)
     assert (bf16.ours, bf16.ratio) == (500, 2)
     assert [added.ours, cost.ours] == pytest.approx([20, 4.25])
     assert (kernels.ours, host.ours, features.ours, fit.ours, generated.ours) == (286, 5, 5e4, 40, 3)
     assert host.note == "waits of the host: 0.01 a step"
-    assert photographs.ratio == (0.9 if there else None)
-    assert photographs.note.startswith("the peers' column" if there else "not measured: needs")
+    assert pictures.ratio == 0.9
+    assert pictures.note.endswith("300 x 212 that the benchmark makes")
 
 
 def test_without_a_gpu_every_row_of_it_says_so():
