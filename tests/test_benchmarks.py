@@ -11,6 +11,7 @@ from PIL import Image
 from benchmarks import (
     augmentation,
     data,
+    demo,
     generation,
     gpu,
     gpu_targets,
@@ -21,11 +22,15 @@ from benchmarks import (
     stage_two,
     startup,
     training,
+    workflow,
 )
 from benchmarks.precision import paired
 from benchmarks.side import OURS, Sample, Side, SideError, at_once, interleaved
 from longtail.errors import UserError
+from longtail.orchestration.planner import plan
 from longtail.random import generator
+from longtail.settings.params import Params
+from longtail.settings.reading import parse
 
 
 def test_sides_are_measured_in_turns_and_their_warm_up_is_not_counted(tmp_path):
@@ -81,6 +86,7 @@ def test_what_gradients_cost_is_the_time_beyond_an_unobserved_training():
 
 def test_a_side_has_its_own_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     words = ["sh", "-c", "env > seen"]
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     seen = {}
@@ -93,7 +99,7 @@ def test_a_side_has_its_own_environment(monkeypatch, tmp_path):
             line.split("=", 1) for line in (folder / "seen").read_text().splitlines() if "=" in line
         )
     assert "OMP_NUM_THREADS" not in seen["theirs"]
-    assert "MALLOC_ARENA_MAX" not in seen["ours"]
+    assert not {"MALLOC_ARENA_MAX", "PYTHONDONTWRITEBYTECODE"} & seen["ours"].keys()
     assert seen["ours"]["OMP_NUM_THREADS"] == "1"
 
 
@@ -256,6 +262,39 @@ def test_startup_reaches_the_first_step(tmp_path, root):
     with Side("benchmarks.side:command", OURS, {"words": words, "folder": str(root)}) as side:
         side.measure()
     assert "torchvision" not in json.loads((tmp_path / "first_step.json").read_text())
+
+
+def test_a_cold_dry_run_has_nothing_of_the_one_before(tmp_path):
+    words = ["sh", "-c", "ls -A >> seen; mkdir -p .longtail/plan .snakemake/log kept"]
+    with Side("benchmarks.side:command", {}, {"words": words, "folder": str(tmp_path)}) as side:
+        for _ in range(2):
+            workflow.cold(side, tmp_path)
+    assert (tmp_path / "seen").read_text().split() == ["seen", "kept", "seen"]
+
+
+def test_the_demo_is_measured_on_the_clock_and_by_its_processor_seconds():
+    def sample(wall: float, cpu: float) -> Sample:
+        return Sample(cpu=cpu, wall=wall, load=1.0, peak_mb=1.0, found={})
+
+    rounds = [[sample(50, 70), sample(2, 1)], [sample(70, 90), sample(4, 3)], [sample(30, 60), sample(1, 1)]]
+    found = demo.figures(rounds)
+    assert [(row.ours, row.clock, row.verdict) for row in found] == [
+        (50, "wall", "met"),
+        (70, "cpu", ""),
+        (2, "wall", "met"),
+        (1, "cpu", ""),
+    ]
+    assert found[0].runs == {"ours": [50, 70, 30]}
+
+
+def test_a_quick_demo_makes_what_the_demo_makes_of_one_seed(root):
+    small, whole = (
+        plan(Params.read(settings), root=root)
+        for settings in (demo.small(), parse((root / demo.SETTINGS).read_text("utf-8")))
+    )
+    assert 3 * len(small.stage_two) == len(whole.stage_two) == 12
+    assert small.figures.keys() == whole.figures.keys()
+    assert {run.settings.recipe.schedule.epochs for run in small.stage_one.values()} == {1}
 
 
 def test_precision_is_compared_in_pairs():
