@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -122,20 +123,40 @@ def test_a_ratio_is_the_median_of_paired_ratios():
 def test_latest_json_keeps_the_parts_that_were_not_measured_again(tmp_path):
     file = tmp_path / "latest.json"
     rows.write(file, {"cpu": "a"}, [rows.Row("one", "x", "s", 1.0), rows.Row("two", "y", "s", 2.0)], "c1")
-    rows.write(file, {"cpu": "a"}, [rows.Row("two", "y", "s", 3.0)], "c2")
-    found = json.loads(file.read_text())["rows"]
-    assert [(row["part"], row["ours"], row["commit"]) for row in found] == [
-        ("one", 1.0, "c1"),
-        ("two", 3.0, "c2"),
-    ]
-    rows.write(file, {"cpu": "b"}, [rows.Row("two", "y", "s", 4.0)], "c3")
-    assert [row["ours"] for row in json.loads(file.read_text())["rows"]] == [4.0]
+    rows.write(file, {"cpu": "b"}, [rows.Row("two", "y", "s", 3.0), rows.Row("two", "z", "s", 4.0)], "c2")
+    assert origins(file) == {"one": ("a", "c1", [1.0]), "two": ("b", "c2", [3.0, 4.0])}
+    rows.write(file, {"cpu": "a"}, [rows.Row("two", "z", "s", 5.0)], "c3")
+    assert origins(file) == {"one": ("a", "c1", [1.0]), "two": ("a", "c3", [5.0])}
+
+
+def origins(file: Path) -> dict[str, tuple[str, str, list[float]]]:
+    found = json.loads(file.read_text())["parts"]
+    return {
+        name: (part["hardware"]["cpu"], part["commit"], [row["ours"] for row in part["rows"]])
+        for name, part in found.items()
+    }
+
+
+def test_figures_of_a_gpu_stay_where_a_machine_without_one_measures(tmp_path):
+    file, absent = tmp_path / "latest.json", rows.Row("gpu", "x", "", note="not measured (no GPU)")
+    for machine, row, kept in (
+        ("a", absent, ("a", None)),
+        ("b", absent, ("b", None)),
+        ("c", rows.Row("gpu", "x", "s", 2.0), ("c", 2.0)),
+        ("a", absent, ("c", 2.0)),
+        ("d", rows.Row("gpu", "x", "s", 3.0), ("d", 3.0)),
+    ):
+        rows.write(file, {"cpu": machine}, [row], f"commit of {machine}")
+        assert origins(file) == {"gpu": (kept[0], f"commit of {kept[0]}", [kept[1]])}
 
 
 def test_a_page_shows_the_figures_between_its_marks(tmp_path):
     page, file = tmp_path / "page.md", tmp_path / "figures.json"
     row = rows.compared(rows.Row("part", "name", "s", goal=rows.Goal("ours", 10, 5)), [8.0], [16.0])
-    rows.write(file, {}, [row, rows.Row("part", "other", "", note="not measured (no GPU)")], None)
+    alone = rows.compared(rows.Row("part", "alone", "s"), [3.0, 2.0, 4.0])
+    machine = {"cpu": "CPU", "cores": 2, "memory_gb": 8, "gpu": None, "cpu_flags": ["avx2"]}
+    machine |= {"precision": "float32", "torch": "2.14"}
+    rows.write(file, machine, [row, alone, rows.Row("part", "other", "", note="not measured (no GPU)")], "c1")
     page.write_text(f"before\n{rows.BEGIN}\nold\n{rows.END}\nafter\n")
     for _ in range(2):
         rows.document(page, json.loads(file.read_text()))
@@ -143,8 +164,22 @@ def test_a_page_shows_the_figures_between_its_marks(tmp_path):
     assert lines[0] == "before"
     assert lines[-1] == "after"
     assert "| part: name | 8 s | 16 s | 2x (2-2) | <= 10 (5) | met |  |" in lines
+    assert "| part: alone | 3 s (2-4) |  |  |  |  |  |" in lines
     assert "| part: other | not measured (no GPU) |  |  |  |  |  |" in lines
+    assert "| all | CPU (avx2), 2 cores, 8 GB, GPU: none; float32, torch 2.14 | c1 |" in lines
     assert "old" not in lines
+    rows.write(file, machine | {"gpu": "H"}, [rows.Row("gpu", "x", "s", 2.0)], "c2")
+    rows.document(page, json.loads(file.read_text()))
+    first, second = page.read_text().splitlines()[-4:-2]
+    assert first.startswith("| part | CPU (avx2), 2 cores, 8 GB, GPU: none;")
+    assert second == "| gpu | CPU (avx2), 2 cores, 8 GB, GPU: H; float32, torch 2.14 | c2 |"
+
+
+def test_the_page_has_the_figures_of_latest_json(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(rows.PAGE.read_text("utf-8"), "utf-8")
+    rows.document(page, json.loads(rows.LATEST.read_text("utf-8")))
+    assert page.read_text("utf-8") == rows.PAGE.read_text("utf-8")
 
 
 def test_the_sizes_are_those_of_the_data_sets():
