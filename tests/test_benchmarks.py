@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from longtail.orchestration.planner import plan
 from longtail.random import generator
 from longtail.settings.params import Params
 from longtail.settings.reading import parse
+from longtail.stage_one.networks.extension import COMPILERS
 
 
 def test_sides_are_measured_in_turns_and_their_warm_up_is_not_counted(tmp_path):
@@ -71,9 +73,22 @@ def test_fused_batch_normalisation_is_measured_against_ours_without():
     row = training.fused_figure([sample(0.3), sample(0.4)], [sample(0.25), sample(0.2)], "")
     assert (row.ours, row.peers, row.ratio) == pytest.approx((4.5, (1 / 0.3 + 1 / 0.4) / 2, 1.6))
     assert training.fused_figure([], [], "not built").note == "not built"
-    assert training.not_fused()  # tests turn it off
     with pytest.raises(RuntimeError, match="cannot be used"):
         training.Ours("bf16", fused=True)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="no C++ compiler")
+def test_the_extension_is_built_in_a_folder_of_the_benchmark(tmp_path):
+    why_not = training.not_built(str(tmp_path))
+    (built,) = tmp_path.glob("*/*.so")
+    assert why_not == "" or f"{built}: not used" in why_not
+
+
+def test_where_the_extension_cannot_be_built_the_row_says_why(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", str(tmp_path / "nowhere"))
+    why_not = training.not_built(str(tmp_path))
+    assert why_not.startswith("not built (CXX: ")
+    assert training.fused_figure([], [], why_not).note == why_not
 
 
 def test_what_gradients_cost_is_the_time_beyond_an_unobserved_training():
