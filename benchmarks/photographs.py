@@ -31,7 +31,8 @@ def picture(index: int) -> Tensor:
         grey = grid.mean(1, keepdim=True) * 3**0.5  # colours differ less than brightness
         made = interpolate(0.9 * grey + 0.3 * grid, scale_factor=side, mode="bilinear")[0]
         field = field + 0.06 * 1.7**scale * made[:, :HEIGHT, :WIDTH]
-    return (128 + 24 * middle + 40 * field).round().clamp(0, 255).to(torch.uint8)
+    seen: Tensor = 128 + 24 * middle + 40 * field
+    return seen.round().clamp(0, 255).to(torch.uint8)
 
 
 def write(folder: Path, number: int = NUMBER) -> None:
