@@ -2,8 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Python compiles what is imported, when it is: most of the 24,000 modules never are.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo demo-asynchronous demo-all test test-gpu test-workflow test-slurm test-cluster test-browser test-trackers bench docs check lock environment clean
 
@@ -49,7 +48,7 @@ test-browser: environment .venv/.browser
 test-trackers: environment .venv/.trackers
 	$(BIN)/python -m pytest tests/tracking tests/export/test_write.py -k "tracking or hub"
 
-# Ten minutes on two cores; prints a table and writes benchmarks/latest.json (docs/explanation/performance.md).
+# Fifteen minutes on two cores; prints a table and writes benchmarks/latest.json (docs/explanation/performance.md).
 bench: environment .venv/.bench
 	$(BIN)/python -m benchmarks
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import (
     augmentation,
+    demo,
     generation,
     gpu,
     loader,
@@ -23,7 +24,19 @@ from benchmarks import (
 from benchmarks.hardware import commit
 from benchmarks.side import Side
 
-MODULES = (training, observers, augmentation, loader, generation, stage_two, workflow, startup, two_runs, gpu)
+MODULES = (
+    training,
+    observers,
+    augmentation,
+    loader,
+    generation,
+    stage_two,
+    workflow,
+    startup,
+    two_runs,
+    demo,
+    gpu,
+)
 PARTS: dict[str, Callable[[bool], list[rows.Row]]] = {module.PART: module.rows for module in MODULES}
 
 

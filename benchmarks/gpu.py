@@ -1,14 +1,15 @@
 """A GPU: one run and eight at once, and what they are made of; without one, rows that say so."""
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
-from benchmarks import data
-from benchmarks.loader import PHOTOS
+from benchmarks import data, photographs
 from benchmarks.peers import ldam_drw
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import OURS, Side, interleaved
@@ -192,13 +193,14 @@ def _of_launches(counted: dict[str, float]) -> list[Row]:
 
 
 def _of_photographs(quick: bool, rounds: int) -> Row:
-    if not PHOTOS.is_dir():
-        return replace(PHOTOGRAPHS, unit="", note=f"not measured: needs {PHOTOS}")
     given = {"steps": 4 if quick else 40}
-    with (
-        Side("benchmarks.gpu_targets:photographs", OURS, {**given, "files": True}) as files,
-        Side("benchmarks.gpu_targets:photographs", OURS, {**given, "files": False}) as memory,
-    ):
-        found = interleaved({"files": files, "memory": memory}, rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        photographs.write(Path(folder), 128 if quick else photographs.NUMBER)
+        with (
+            Side("benchmarks.gpu_targets:photographs", OURS, {**given, "folder": folder}) as files,
+            Side("benchmarks.gpu_targets:photographs", OURS, given) as memory,
+        ):
+            found = interleaved({"files": files, "memory": memory}, rounds)
     speeds = ([sample.found["speed"] for sample in found[name]] for name in ("files", "memory"))
-    return compared(replace(PHOTOGRAPHS, note="the peers' column is memory"), *speeds, higher_is_better=True)
+    row = replace(PHOTOGRAPHS, note=f"the peers' column is memory; {photographs.NOTE}")
+    return compared(row, *speeds, higher_is_better=True)

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -141,19 +142,25 @@ def generation(share: float = 1.0, dimensions: int = 2048) -> Callable[[], dict[
 
 
 def photographs(
-    steps: int, files: bool, batch: int = 128, architecture: str = "resnet50", size: int = 224
+    steps: int, folder: str = "", batch: int = 128, architecture: str = "resnet50", size: int = 224
 ) -> Callable[[], dict[str, float]]:
-    """Images a second of steps on photographs, decoded and augmented on the way, or on noise in memory."""
+    """Images a second of steps on photographs, decoded and augmented on the way, or on noise in memory.
+
+    Args:
+        steps, batch: of a training.
+        folder: of the photographs; noise where none is named.
+        architecture, size: the network, and how wide its pictures are.
+    """
     side = training()
     number = steps * batch
     network = settings_of("networks", "resnet").model_validate({"architecture": architecture})
     made = method_module("networks", "resnet").build(network, 3, data.CLASSES)
     side.modules["network"] = made.to(side.where).to(memory_format=torch.channels_last)
     side.labels = torch.arange(number) % data.CLASSES
-    if files:
-        look, names = Pictures(size=size), loader.names()
+    if folder:
+        look, names = Pictures(size=size), loader.names(Path(folder))
         rows = torch.arange(number) % len(names)
-        images: Any = PictureFiles(loader.PHOTOS, names, look, rows, side.where)
+        images: Any = PictureFiles(Path(folder), names, look, rows, side.where)
         side.augmentation = loader.TRAINING
     else:
         noise = torch.randint(256, (batch, 3, size, size), generator=generator("benchmark", "noise"))

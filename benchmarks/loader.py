@@ -1,6 +1,6 @@
 """Loading photographs: decoded in threads, augmented by the batch, against ImageFolder and PIL."""
 
-import os
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -8,6 +8,7 @@ from statistics import median
 
 import torch
 
+from benchmarks import photographs
 from benchmarks.rows import Goal, Row, compared
 from benchmarks.side import ONE_THREAD, OURS, Side, interleaved
 from longtail.data.augmentation import augment
@@ -21,7 +22,6 @@ from longtail.settings.augmentation import Augmentation
 from longtail.settings.data import Pictures
 
 PART = "loader"
-PHOTOS = Path(os.environ.get("LONGTAIL_PHOTOS", "../shared/data/photos"))
 BATCH, SIZE = 128, 224
 NAMES = {"train": "RandomResizedCrop 224, flip, jitter", "test": "middle 224"}
 TRAINING = Augmentation.model_validate(
@@ -30,21 +30,23 @@ TRAINING = Augmentation.model_validate(
 
 
 @cache
-def names() -> list[str]:
-    """The photographs, in a fixed order that mixes the classes."""
-    found = sorted(picture_files(PHOTOS))
+def names(folder: Path) -> list[str]:
+    """The photographs of a folder, in a fixed order that mixes the classes."""
+    found = sorted(picture_files(folder))
     order = torch.randperm(len(found), generator=generator("benchmark", "photos"))
     return [found[index] for index in order.tolist()]
 
 
-def ours(kind: str, number: int) -> Callable[[], None]:
-    """Load and normalise `number` photographs."""
+def ours(folder: str, kind: str, number: int) -> Callable[[], None]:
+    """Load and normalise `number` photographs of a folder."""
     set_up(torch.device("cpu"))
     look = Pictures(size=SIZE)
     random = generator("benchmark", "augment")
+    root = Path(folder)
 
     def measure() -> None:
-        files = PictureFiles(PHOTOS, names(), look, torch.arange(number) % len(names()))
+        found = names(root)
+        files = PictureFiles(root, found, look, torch.arange(number) % len(found))
         images = augment(files, TRAINING, random) if kind == "train" else files
         for batch in in_batches(images, BATCH):
             normalise(batch, tuple(look.mean), tuple(look.std))
@@ -52,7 +54,7 @@ def ours(kind: str, number: int) -> Callable[[], None]:
     return measure
 
 
-def peers(kind: str, number: int, workers: int = 0) -> Callable[[], None]:
+def peers(folder: str, kind: str, number: int, workers: int = 0) -> Callable[[], None]:
     """The same as the field's public code does it: ImageFolder, PIL transforms, DataLoader."""
     from torch.utils.data import DataLoader, Subset
     from torchvision import datasets, transforms
@@ -66,10 +68,12 @@ def peers(kind: str, number: int, workers: int = 0) -> Callable[[], None]:
             transforms.ColorJitter(0.4, 0.4, 0.4),
         ]
     transform = transforms.Compose([*crop, transforms.ToTensor(), transforms.Normalize(look.mean, look.std)])
-    folder = datasets.ImageFolder(str(PHOTOS), transform)
-    places = {path: index for index, (path, _) in enumerate(folder.samples)}
-    chosen = [places[str(PHOTOS / names()[index % len(names())])] for index in range(number)]
-    loader = DataLoader(Subset(folder, chosen), BATCH, num_workers=workers)
+    root = Path(folder)
+    found = names(root)
+    dataset = datasets.ImageFolder(folder, transform)
+    places = {path: index for index, (path, _) in enumerate(dataset.samples)}
+    chosen = [places[str(root / found[index % len(found)])] for index in range(number)]
+    loader = DataLoader(Subset(dataset, chosen), BATCH, num_workers=workers)
 
     def measure() -> None:
         for _ in loader:
@@ -80,12 +84,16 @@ def peers(kind: str, number: int, workers: int = 0) -> Callable[[], None]:
 
 def rows(quick: bool) -> list[Row]:
     """CPU time an image of both, and how much memory more images take."""
-    if not PHOTOS.is_dir():
-        return [Row(PART, name, "us/image", note=f"not measured: needs {PHOTOS}") for name in NAMES.values()]
+    with tempfile.TemporaryDirectory() as folder:
+        photographs.write(Path(folder), 128 if quick else photographs.NUMBER)
+        return _of_photographs(folder, quick)
+
+
+def _of_photographs(folder: str, quick: bool) -> list[Row]:
     rounds, number = (1, 128) if quick else (5, 1024)
     found = []
     for kind, name in NAMES.items():
-        given = {"kind": kind, "number": number}
+        given = {"folder": folder, "kind": kind, "number": number}
         with (
             Side("benchmarks.loader:ours", OURS, given) as one,
             Side("benchmarks.loader:peers", ONE_THREAD, given) as other,
@@ -99,13 +107,14 @@ def rows(quick: bool) -> list[Row]:
             goal=Goal("ratio", 1, 2),
             load=load,
             peak_mb=max(sample.peak_mb for sample in samples["ours"]),
-            note="against ImageFolder and PIL, one core",
+            note=f"against ImageFolder and PIL, one core; {photographs.NOTE}",
         )
         each = ([1e6 * sample.cpu / number for sample in samples[side]] for side in ("ours", "peers"))
         found.append(compared(row, *each))
     memory = []
     for factor in (2, 8):
-        with Side("benchmarks.loader:ours", OURS, {"kind": "train", "number": factor * number}) as side:
+        given = {"folder": folder, "kind": "train", "number": factor * number}
+        with Side("benchmarks.loader:ours", OURS, given) as side:
             memory.append(side.measure().peak_mb)
     note = f"{8 * number:,} photographs against {2 * number:,}"
     row = Row(PART, "memory of four times as many", "MB", note=note, peak_mb=memory[1])

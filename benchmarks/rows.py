@@ -120,7 +120,7 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(
             [
                 f"{row.part}: {row.name}",
-                _figure(row.ours) if row.ours is not None else row.note,
+                _figure(row.ours) + _range(row.ours, row.runs) if row.ours is not None else row.note,
                 _figure(row.peers),
                 row.unit if row.ours is not None else "",
                 ratio,
@@ -135,35 +135,71 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def write(path: Path, hardware: dict[str, Any], rows: Sequence[Row], commit: str | None) -> None:
-    """Put the rows into a file; rows of other parts that are there stay, if they are of this hardware."""
-    kept: list[dict[str, Any]] = []
+    """Put the rows of whole parts into a file, with the hardware and the commit.
+
+    Parts that were not measured now stay, of whatever machine. So does a part that one with a GPU measured
+    where this machine, without one, has no figure of it.
+    """
+    parts: dict[str, dict[str, Any]] = {}
     if path.is_file():
-        before = json.loads(path.read_text("utf-8"))
-        parts = {row.part for row in rows}
-        if before["hardware"] == hardware:
-            kept = [row for row in before["rows"] if row["part"] not in parts]
-    found = {"hardware": hardware, "rows": kept + [{**row.record, "commit": commit} for row in rows]}
+        parts = json.loads(path.read_text("utf-8"))["parts"]
+    for name in dict.fromkeys(row.part for row in rows):
+        own = [row.record for row in rows if row.part == name]
+        if _measured(own) or not _measured(parts.get(name, {"rows": []})["rows"]):
+            parts[name] = {"commit": commit, "hardware": hardware, "rows": own}
+    found = {"parts": parts}
     path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     if path == LATEST:
         document(PAGE, found)
 
 
 def document(path: Path, latest: dict[str, Any]) -> None:
-    """Put the figures of latest.json into a page, between its two marks."""
+    """Put the figures of latest.json into a page, between its two marks, and what they were measured on."""
     head, _, rest = path.read_text("utf-8").partition(BEGIN)
     _, _, tail = rest.partition(END)
     lines = ["| | ours | peers | ratio (range) | floor (aim) | | load |", "|:--|--:|--:|--:|--:|:--|--:|"]
-    for row in latest["rows"]:
+    rows = [row for part in latest["parts"].values() for row in part["rows"]]
+    for row in rows:
         figures = [_figure(row[side]) + f" {row['unit']}" if row[side] is not None else "" for side in SIDES]
+        figures[0] = figures[0] + _range(row["ours"], row["runs"]) or row["note"]
         low, high = row["spread"] or (None, None)
         ratio = (
             f"{_figure(row['ratio'])}x ({_figure(low)}-{_figure(high)})" if row["ratio"] is not None else ""
         )
         goal = Goal(row["floor_of"], row["floor"], row["aim"]).words if row["floor"] is not None else ""
-        figures[0] = figures[0] or row["note"]
         cells = [f"{row['part']}: {row['name']}", *figures, ratio, goal, row["verdict"], _figure(row["load"])]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| parts | machine | commit |", "|:--|:--|:--|", *_origins(latest["parts"])]
     path.write_text("\n".join([f"{head}{BEGIN}", *lines, f"{END}{tail}"]), "utf-8")
+
+
+def _origins(parts: dict[str, dict[str, Any]]) -> list[str]:
+    """A line for each machine and commit: which parts are of them."""
+    of: dict[tuple[str, str], list[str]] = {}
+    for name, part in parts.items():
+        of.setdefault((_machine(part["hardware"]), part["commit"] or "unknown"), []).append(name)
+    return [
+        f"| {', '.join(names) if len(of) > 1 else 'all'} | {machine} | {commit} |"
+        for (machine, commit), names in of.items()
+    ]
+
+
+def _machine(facts: dict[str, Any]) -> str:
+    flags = f" ({', '.join(facts['cpu_flags'])})" if facts["cpu_flags"] else ""
+    size = f"{facts['cores']} cores, {facts['memory_gb']} GB, GPU: {facts['gpu'] or 'none'}"
+    return f"{facts['cpu']}{flags}, {size}; {facts['precision']}, torch {facts['torch']}"
+
+
+def _measured(rows: Sequence[dict[str, Any]]) -> bool:
+    return any(row["ours"] is not None for row in rows)
+
+
+def _range(ours: float | None, runs: dict[str, list[float]]) -> str:
+    """The smallest and the largest of several measurements that no peer stands beside."""
+    own = runs.get("ours", [])
+    if ours is None or "peers" in runs or len(own) < 2:
+        return ""
+    return f" ({_figure(min(own))}-{_figure(max(own))})"
 
 
 def _figure(value: float | None) -> str:

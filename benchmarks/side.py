@@ -26,7 +26,9 @@ from longtail.device import COMPUTING
 ROOT = Path(__file__).parents[1]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 OURS = COMPUTING  # what the command `longtail` sets for a step
-OWN = ("OMP_", "MKL_", "MALLOC_", "GOMP_", "KMP_")  # of whoever started the benchmark: no side inherits them
+# Of whoever started the benchmark: no side inherits them. Where Python may not write what it compiles, each
+# start of a process compiles all packages anew.
+OWN = ("OMP_", "MKL_", "MALLOC_", "GOMP_", "KMP_", "PYTHONDONTWRITEBYTECODE")
 
 
 @dataclass(frozen=True)

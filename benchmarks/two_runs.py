@@ -35,7 +35,7 @@ def rows(quick: bool) -> list[Row]:
     load = median(loads)
     threads = Row(
         PART,
-        "two runs at once on two cores; peers: one run on two threads",
+        "two runs at once on two cores; in the peers' column: ours, one run on two threads",
         "images/s",
         goal=Goal("ratio", 1.0, 1.3),
         clock="wall",

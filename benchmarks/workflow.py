@@ -12,7 +12,7 @@ from statistics import median
 import yaml
 
 from benchmarks.rows import Goal, Row, compared
-from benchmarks.side import ROOT, Side
+from benchmarks.side import ROOT, Sample, Side
 from longtail.orchestration.planner import plan
 from longtail.publish.published_record import digests_of
 from longtail.runs.store import write_json, write_text
@@ -32,14 +32,18 @@ DRY = [sys.executable, "-m", "snakemake", "-n", "--config", "params=many.yaml"]
 EDIT = ("  afg:\n", "alpha: 0.0", "alpha: 0.01")  # of one classifier, on which its variants are built
 
 
-def project(folder: Path, runs: int) -> None:
-    """A copy of what plans and runs, with params.yaml under so many seeds that there are `runs`."""
+def project(folder: Path) -> None:
+    """A copy of what plans and runs."""
     for name in ("src", "workflow", "profiles"):
         shutil.copytree(
             ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
         )
     for name in ("Snakefile", "params.yaml"):
         shutil.copy2(ROOT / name, folder / name)
+
+
+def many(folder: Path, runs: int) -> None:
+    """A settings file: params.yaml under so many seeds that there are `runs`."""
     settings = parse((ROOT / "params.yaml").read_text("utf-8"))
 
     def planned(seeds: int) -> int:
@@ -50,6 +54,13 @@ def project(folder: Path, runs: int) -> None:
     seeds = 1 + max(0, math.ceil((runs - one) / (two - one)))
     text = yaml.safe_dump(settings | {"seeds": list(range(seeds))}, sort_keys=False)
     (folder / "many.yaml").write_text(text, "utf-8")
+
+
+def cold(side: Side, folder: Path) -> Sample:
+    """Measure without what the plan and Snakemake wrote before, as in a fresh clone."""
+    for name in (".longtail", ".snakemake"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return side.measure()
 
 
 def finish(folder: Path) -> None:
@@ -91,41 +102,40 @@ def rows(quick: bool) -> list[Row]:
     rounds, runs = (1, 200) if quick else (3, RUNS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        project(folder, runs)
+        project(folder)
+        many(folder, runs)
         environment = {"PYTHONPATH": str(folder / "src")}
         planning = {"words": [sys.executable, "-c", PLAN], "folder": name}
         with Side("benchmarks.side:command", environment, planning) as side:
             planned = [side.measure() for _ in range(rounds)]
         number = int((folder / "number").read_text())
         with Side("benchmarks.side:command", {}, {"words": DRY, "folder": name}) as side:
-            first, *again = [side.measure() for _ in range(2 if quick else 3)]
+            first = [cold(side, folder) for _ in range(rounds)]
+            again = [side.measure() for _ in range(rounds)]
             finish(folder)
             edit(folder)
             edited = [side.measure() for _ in range(rounds)]
 
-    def row(what: str, samples: list[float], goal: Goal | None, load: float, memory: float, note: str) -> Row:
-        made = Row(PART, f"{number:,} runs: {what}", "s", goal=goal, load=load, peak_mb=memory, note=note)
-        return compared(made, samples)
+    def row(what: str, samples: list[Sample], goal: Goal, note: str = "") -> Row:
+        made = Row(
+            PART,
+            f"{number:,} runs: {what}",
+            "s",
+            goal=goal,
+            note=note,
+            load=median(sample.load for sample in samples),
+            peak_mb=max(sample.peak_mb for sample in samples),
+        )
+        return compared(made, [sample.cpu for sample in samples])
 
-    load, memory = median(s.load for s in planned), max(s.peak_mb for s in planned)
-    later = [s.cpu for s in again]
     return [
-        row("plan", [s.cpu for s in planned], Goal("ours", 2, 0.5), load, memory, "Python's start included"),
-        row(
-            "snakemake -n, first",
-            [first.cpu],
-            Goal("ours", 30, 15),
-            first.load,
-            first.peak_mb,
-            "writes the plan",
-        ),
-        row("snakemake -n, again", later, Goal("ours", 30, 15), again[0].load, again[0].peak_mb, ""),
+        row("plan", planned, Goal("ours", 1.5, 0.5), "Python's start included"),
+        row("snakemake -n, first", first, Goal("ours", 30, 15), "nothing is there before; writes the plan"),
+        row("snakemake -n, again", again, Goal("ours", 30, 15)),
         row(
             "snakemake -n, all finished but for one edited number of AFG",
-            [s.cpu for s in edited],
+            edited,
             Goal("ours", 8, 4),
-            edited[0].load,
-            edited[0].peak_mb,
             "what depends on the number is to be made",
         ),
     ]

@@ -2,28 +2,38 @@
 
 import json
 import math
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks import (
     augmentation,
     data,
+    demo,
     generation,
     gpu,
     gpu_targets,
     loader,
     observers,
+    photographs,
     rows,
     stage_two,
     startup,
     training,
+    workflow,
 )
 from benchmarks.precision import paired
 from benchmarks.side import OURS, Sample, Side, SideError, at_once, interleaved
 from longtail.errors import UserError
+from longtail.orchestration.planner import plan
 from longtail.random import generator
+from longtail.settings.params import Params
+from longtail.settings.reading import parse
+from longtail.stage_one.networks.extension import COMPILERS
 
 
 def test_sides_are_measured_in_turns_and_their_warm_up_is_not_counted(tmp_path):
@@ -63,9 +73,22 @@ def test_fused_batch_normalisation_is_measured_against_ours_without():
     row = training.fused_figure([sample(0.3), sample(0.4)], [sample(0.25), sample(0.2)], "")
     assert (row.ours, row.peers, row.ratio) == pytest.approx((4.5, (1 / 0.3 + 1 / 0.4) / 2, 1.6))
     assert training.fused_figure([], [], "not built").note == "not built"
-    assert training.not_fused()  # tests turn it off
     with pytest.raises(RuntimeError, match="cannot be used"):
         training.Ours("bf16", fused=True)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="no C++ compiler")
+def test_the_extension_is_built_in_a_folder_of_the_benchmark(tmp_path):
+    why_not = training.not_built(str(tmp_path))
+    (built,) = tmp_path.glob("*/*.so")
+    assert why_not == "" or f"{built}: not used" in why_not
+
+
+def test_where_the_extension_cannot_be_built_the_row_says_why(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", str(tmp_path / "nowhere"))
+    why_not = training.not_built(str(tmp_path))
+    assert why_not.startswith("not built (CXX: ")
+    assert training.fused_figure([], [], why_not).note == why_not
 
 
 def test_what_gradients_cost_is_the_time_beyond_an_unobserved_training():
@@ -79,6 +102,7 @@ def test_what_gradients_cost_is_the_time_beyond_an_unobserved_training():
 
 def test_a_side_has_its_own_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     words = ["sh", "-c", "env > seen"]
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     seen = {}
@@ -91,7 +115,7 @@ def test_a_side_has_its_own_environment(monkeypatch, tmp_path):
             line.split("=", 1) for line in (folder / "seen").read_text().splitlines() if "=" in line
         )
     assert "OMP_NUM_THREADS" not in seen["theirs"]
-    assert "MALLOC_ARENA_MAX" not in seen["ours"]
+    assert not {"MALLOC_ARENA_MAX", "PYTHONDONTWRITEBYTECODE"} & seen["ours"].keys()
     assert seen["ours"]["OMP_NUM_THREADS"] == "1"
 
 
@@ -114,20 +138,40 @@ def test_a_ratio_is_the_median_of_paired_ratios():
 def test_latest_json_keeps_the_parts_that_were_not_measured_again(tmp_path):
     file = tmp_path / "latest.json"
     rows.write(file, {"cpu": "a"}, [rows.Row("one", "x", "s", 1.0), rows.Row("two", "y", "s", 2.0)], "c1")
-    rows.write(file, {"cpu": "a"}, [rows.Row("two", "y", "s", 3.0)], "c2")
-    found = json.loads(file.read_text())["rows"]
-    assert [(row["part"], row["ours"], row["commit"]) for row in found] == [
-        ("one", 1.0, "c1"),
-        ("two", 3.0, "c2"),
-    ]
-    rows.write(file, {"cpu": "b"}, [rows.Row("two", "y", "s", 4.0)], "c3")
-    assert [row["ours"] for row in json.loads(file.read_text())["rows"]] == [4.0]
+    rows.write(file, {"cpu": "b"}, [rows.Row("two", "y", "s", 3.0), rows.Row("two", "z", "s", 4.0)], "c2")
+    assert origins(file) == {"one": ("a", "c1", [1.0]), "two": ("b", "c2", [3.0, 4.0])}
+    rows.write(file, {"cpu": "a"}, [rows.Row("two", "z", "s", 5.0)], "c3")
+    assert origins(file) == {"one": ("a", "c1", [1.0]), "two": ("a", "c3", [5.0])}
+
+
+def origins(file: Path) -> dict[str, tuple[str, str, list[float]]]:
+    found = json.loads(file.read_text())["parts"]
+    return {
+        name: (part["hardware"]["cpu"], part["commit"], [row["ours"] for row in part["rows"]])
+        for name, part in found.items()
+    }
+
+
+def test_figures_of_a_gpu_stay_where_a_machine_without_one_measures(tmp_path):
+    file, absent = tmp_path / "latest.json", rows.Row("gpu", "x", "", note="not measured (no GPU)")
+    for machine, row, kept in (
+        ("a", absent, ("a", None)),
+        ("b", absent, ("b", None)),
+        ("c", rows.Row("gpu", "x", "s", 2.0), ("c", 2.0)),
+        ("a", absent, ("c", 2.0)),
+        ("d", rows.Row("gpu", "x", "s", 3.0), ("d", 3.0)),
+    ):
+        rows.write(file, {"cpu": machine}, [row], f"commit of {machine}")
+        assert origins(file) == {"gpu": (kept[0], f"commit of {kept[0]}", [kept[1]])}
 
 
 def test_a_page_shows_the_figures_between_its_marks(tmp_path):
     page, file = tmp_path / "page.md", tmp_path / "figures.json"
     row = rows.compared(rows.Row("part", "name", "s", goal=rows.Goal("ours", 10, 5)), [8.0], [16.0])
-    rows.write(file, {}, [row, rows.Row("part", "other", "", note="not measured (no GPU)")], None)
+    alone = rows.compared(rows.Row("part", "alone", "s"), [3.0, 2.0, 4.0])
+    machine = {"cpu": "CPU", "cores": 2, "memory_gb": 8, "gpu": None, "cpu_flags": ["avx2"]}
+    machine |= {"precision": "float32", "torch": "2.14"}
+    rows.write(file, machine, [row, alone, rows.Row("part", "other", "", note="not measured (no GPU)")], "c1")
     page.write_text(f"before\n{rows.BEGIN}\nold\n{rows.END}\nafter\n")
     for _ in range(2):
         rows.document(page, json.loads(file.read_text()))
@@ -135,8 +179,22 @@ def test_a_page_shows_the_figures_between_its_marks(tmp_path):
     assert lines[0] == "before"
     assert lines[-1] == "after"
     assert "| part: name | 8 s | 16 s | 2x (2-2) | <= 10 (5) | met |  |" in lines
+    assert "| part: alone | 3 s (2-4) |  |  |  |  |  |" in lines
     assert "| part: other | not measured (no GPU) |  |  |  |  |  |" in lines
+    assert "| all | CPU (avx2), 2 cores, 8 GB, GPU: none; float32, torch 2.14 | c1 |" in lines
     assert "old" not in lines
+    rows.write(file, machine | {"gpu": "H"}, [rows.Row("gpu", "x", "s", 2.0)], "c2")
+    rows.document(page, json.loads(file.read_text()))
+    first, second = page.read_text().splitlines()[-4:-2]
+    assert first.startswith("| part | CPU (avx2), 2 cores, 8 GB, GPU: none;")
+    assert second == "| gpu | CPU (avx2), 2 cores, 8 GB, GPU: H; float32, torch 2.14 | c2 |"
+
+
+def test_the_page_has_the_figures_of_latest_json(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(rows.PAGE.read_text("utf-8"), "utf-8")
+    rows.document(page, json.loads(rows.LATEST.read_text("utf-8")))
+    assert page.read_text("utf-8") == rows.PAGE.read_text("utf-8")
 
 
 def test_the_sizes_are_those_of_the_data_sets():
@@ -181,9 +239,24 @@ def test_what_a_gpu_is_measured_by_runs_on_a_cpu():
     assert gpu_targets.afg(epochs=1, divisor=50)()["fit"] > 0
     counts = data.imagenet_counts(0.01)
     assert gpu_targets.generation(0.01, 4)()["features"] == int((counts.max() - counts).sum())
-    assert gpu_targets.photographs(1, False, batch=2, architecture="resnet10", size=32)()["speed"] > 0
-    if loader.PHOTOS.is_dir():
-        assert gpu_targets.photographs(1, True, batch=2, architecture="resnet10", size=32)()["speed"] > 0
+
+
+def test_photographs_are_made_from_a_seed_and_loaded_on_both_sides(tmp_path):
+    for name in ("one", "two"):
+        photographs.write(tmp_path / name, 12)
+    one, two = (sorted((tmp_path / name).rglob("*.jpg")) for name in ("one", "two"))
+    assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
+    assert len({file.read_bytes() for file in one}) == 12
+    with Image.open(one[0]) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (300, 212))
+    assert 8_000 < one[0].stat().st_size < 30_000  # noise alone has 60 kB, a gradient 4 kB
+    folder = str(tmp_path / "one")
+    for kind in loader.NAMES:
+        assert loader.ours(folder, kind, 3)() is None
+        assert loader.peers(folder, kind, 3)() is None
+    for given in (folder, ""):
+        measure = gpu_targets.photographs(1, given, batch=2, architecture="resnet10", size=32)
+        assert measure()["speed"] > 0
 
 
 def test_the_profiler_counts_what_a_step_more_launches():
@@ -207,7 +280,7 @@ class Known(Side):
             "features": {"speed": 5e4},
             "afg": {"fit": options.get("epochs")},
             "generation": {"epoch": 3},
-            "photographs": {"speed": 900 if options.get("files") else 1000},
+            "photographs": {"speed": 900 if options.get("folder") else 1000},
         }
         return Sample(cpu=1.0, wall=1.0, load=1.0, peak_mb=1.0, found=found[self.name])
 
@@ -215,18 +288,16 @@ class Known(Side):
         pass
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_gpus_rows_are_made_of_what_its_targets_find(there, monkeypatch, tmp_path):
+def test_a_gpus_rows_are_made_of_what_its_targets_find(monkeypatch):
     """Four measured batches in an epoch of 85 steps of 10 ms that takes 170 ms more are 4.25 steps each."""
     monkeypatch.setattr(gpu, "Side", Known)
-    monkeypatch.setattr(gpu, "PHOTOS", tmp_path if there else tmp_path / "nowhere")
-    bf16, added, cost, kernels, host, features, fit, generated, photographs = gpu.parts(quick=True)
+    bf16, added, cost, kernels, host, features, fit, generated, pictures = gpu.parts(quick=True)
     assert (bf16.ours, bf16.ratio) == (500, 2)
     assert [added.ours, cost.ours] == pytest.approx([20, 4.25])
     assert (kernels.ours, host.ours, features.ours, fit.ours, generated.ours) == (286, 5, 5e4, 40, 3)
     assert host.note == "waits of the host: 0.01 a step"
-    assert photographs.ratio == (0.9 if there else None)
-    assert photographs.note.startswith("the peers' column" if there else "not measured: needs")
+    assert pictures.ratio == 0.9
+    assert pictures.note.endswith("300 x 212 that the benchmark makes")
 
 
 def test_without_a_gpu_every_row_of_it_says_so():
@@ -241,6 +312,39 @@ def test_startup_reaches_the_first_step(tmp_path, root):
     with Side("benchmarks.side:command", OURS, {"words": words, "folder": str(root)}) as side:
         side.measure()
     assert "torchvision" not in json.loads((tmp_path / "first_step.json").read_text())
+
+
+def test_a_cold_dry_run_has_nothing_of_the_one_before(tmp_path):
+    words = ["sh", "-c", "ls -A >> seen; mkdir -p .longtail/plan .snakemake/log kept"]
+    with Side("benchmarks.side:command", {}, {"words": words, "folder": str(tmp_path)}) as side:
+        for _ in range(2):
+            workflow.cold(side, tmp_path)
+    assert (tmp_path / "seen").read_text().split() == ["seen", "kept", "seen"]
+
+
+def test_the_demo_is_measured_on_the_clock_and_by_its_processor_seconds():
+    def sample(wall: float, cpu: float) -> Sample:
+        return Sample(cpu=cpu, wall=wall, load=1.0, peak_mb=1.0, found={})
+
+    rounds = [[sample(50, 70), sample(2, 1)], [sample(70, 90), sample(4, 3)], [sample(30, 60), sample(1, 1)]]
+    found = demo.figures(rounds)
+    assert [(row.ours, row.clock, row.verdict) for row in found] == [
+        (50, "wall", "met"),
+        (70, "cpu", ""),
+        (2, "wall", "met"),
+        (1, "cpu", ""),
+    ]
+    assert found[0].runs == {"ours": [50, 70, 30]}
+
+
+def test_a_quick_demo_makes_what_the_demo_makes_of_one_seed(root):
+    small, whole = (
+        plan(Params.read(settings), root=root)
+        for settings in (demo.small(), parse((root / demo.SETTINGS).read_text("utf-8")))
+    )
+    assert 3 * len(small.stage_two) == len(whole.stage_two) == 12
+    assert small.figures.keys() == whole.figures.keys()
+    assert {run.settings.recipe.schedule.epochs for run in small.stage_one.values()} == {1}
 
 
 def test_precision_is_compared_in_pairs():
