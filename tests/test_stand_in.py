@@ -157,7 +157,8 @@ def test_a_recipe_trains_as_on_the_cpu(name, inputs, tmp_path, soon):
 
 def test_all_ingredients_of_the_frontier_train_together_as_on_the_cpu(inputs, tmp_path, soon):
     teacher = tiny_runs.trained(tiny_runs.small(ALONE["bfr"]), inputs, tmp_path / "teacher")
-    recipe, place = tiny_runs.small(FRONTIER["distilled"]), tmp_path
+    mixed = FRONTIER["distilled"].model_copy(update={"transforms": FRONTIER["cutmix"].transforms})
+    recipe, place = tiny_runs.small(mixed), tmp_path
     expected = tiny_runs.contents(tiny_runs.taught(recipe, [teacher], inputs, place / "cpu"))
     with stand_in() as gpu:
         found = tiny_runs.contents(tiny_runs.taught(recipe, [teacher], inputs, place / "gpu"))
