@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(INSTALL_OPTIONS)
 
 .PHONY: demo demo-asynchronous demo-all test test-gpu test-workflow test-slurm test-cluster test-browser test-trackers bench docs check lock environment clean
 
