@@ -5,6 +5,6 @@
     python -m benchmarks --quick                    # all parts in small, for a look; writes nothing
 
 Needs no data: images are noise in CIFAR's shape and CIFAR-100-LT's class sizes, features are noise around
-class means, photographs are drawn from a seed. No other measured time depends on the
-content. Results: docs/explanation/performance.md.
+class means, photographs are drawn from a seed. No other measured time depends on the content. Results:
+docs/explanation/performance.md.
 """
