@@ -31,6 +31,7 @@ class Project:
             "DVC_NO_ANALYTICS": "1",
             **(env or {}),
         }
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # few users have it: bytecode must change nothing
         done = subprocess.run(
             command,
             cwd=self.path,
