@@ -14,6 +14,7 @@ from benchmarks import (
     gpu,
     loader,
     observers,
+    recipes,
     rows,
     stage_two,
     startup,
@@ -26,6 +27,7 @@ from benchmarks.side import Side
 
 MODULES = (
     training,
+    recipes,
     observers,
     augmentation,
     loader,

@@ -20,6 +20,7 @@ from benchmarks import (
     loader,
     observers,
     photographs,
+    recipes,
     rows,
     stage_two,
     startup,
@@ -32,6 +33,7 @@ from longtail.errors import UserError
 from longtail.orchestration.planner import plan
 from longtail.random import generator
 from longtail.settings.params import Params
+from longtail.settings.phases import phases
 from longtail.settings.reading import parse
 from longtail.stage_one.networks.extension import COMPILERS
 
@@ -133,6 +135,27 @@ def test_a_ratio_is_the_median_of_paired_ratios():
     assert rows.Goal("ours", 10, 5).verdict(12) == "missed"
     assert rows.Goal("ours", 10, 5).verdict(4) == "aim"
     assert "3x (2-9)" in rows.table([found])
+
+
+def test_every_recipe_of_table_2_is_measured_beside_cross_entropy():
+    found = recipes.recipes()
+    assert next(iter(found)) == recipes.PLAIN
+    assert {"bbn", "bag_of_tricks", "m2m", "rsg", "metasaug", "ssd_features", "ssd", "dive"} < set(found)
+    tricks = recipes.shorter(found["bag_of_tricks"], 6)
+    lengths = [phase.schedule.epochs for phase in phases(tricks)]
+    assert lengths == [8, 2, 1]  # 48, 12 and 6: all phases alike
+    assert tricks.loss == found["bag_of_tricks"].loss
+
+
+def test_a_recipe_that_is_built_on_others_is_measured_without_them():
+    seconds = [recipes.training(name, images=400, epochs=60)()["seconds"] for name in ("ce_plain", "ssd")]
+    assert min(seconds) > 0
+
+    def samples(*found: float) -> list[Sample]:
+        return [Sample(cpu=1.0, wall=1.0, load=1.0, peak_mb=1.0, found={"seconds": own}) for own in found]
+
+    row = recipes.figure("ssd", samples(2.0, 2.0, 4.0), samples(3.0, 4.0, 4.0), fused=True)
+    assert (row.ours, row.runs["ours"]) == (1.5, [1.5, 2.0, 1.0])
 
 
 def test_latest_json_keeps_the_parts_that_were_not_measured_again(tmp_path):
