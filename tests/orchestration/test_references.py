@@ -127,6 +127,21 @@ def test_seeds_of_teachers_that_are_none_are_one_line(seeds, line):
     assert str(said.value).endswith(f"stage_one.student.step.teacher.seeds: {line}")
 
 
+@pytest.mark.parametrize("seeds", ["all", [0, 1]])
+def test_several_runs_where_one_is_used_are_one_line(seeds):
+    def with_judges(seeds):
+        data = settings({"stage_one": "ce"})
+        source = {"stage_one": "ce", "seeds": seeds}
+        data["stage_one"]["student"]["step"] = {"name": "m2m", "source": source}
+        return data
+
+    assert Params.read(with_judges([1])).stage_one["student"].step.name == "m2m"
+    with pytest.raises(UserError) as said:
+        Params.read(with_judges(seeds))
+    line = "several runs, but one is used; take seeds: same, or one seed, e.g. [0]"
+    assert str(said.value).endswith(f"stage_one.student.step.source: {line}")
+
+
 def test_a_teacher_with_a_classifier_is_built_before_its_student():
     found = planned({"stage_one": "ce", "stage_two": "crt"})
     run = students(found)["digits-exp10-student-seed0"]

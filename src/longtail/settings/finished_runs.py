@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from longtail.errors import shown
 from longtail.settings.base import Settings
@@ -62,3 +62,12 @@ def _named(value: Any) -> Any:
 
 
 RunsOf = Annotated[FinishedRuns, BeforeValidator(_named)]
+
+
+def _one(runs: FinishedRuns) -> FinishedRuns:
+    if runs.seeds == "all" or (runs.seeds != "same" and len(runs.seeds) > 1):
+        raise ValueError("several runs, but one is used; take seeds: same, or one seed, e.g. [0]")
+    return runs
+
+
+RunOf = Annotated[RunsOf, AfterValidator(_one)]  # one run

@@ -276,8 +276,6 @@ def test_pixels_are_normalised_as_the_run_does():
 def test_one_network_judges():
     settings = Settings(source="ce")
     assert isinstance(build(settings, context([Teacher(network(1))])), Translation)
-    with pytest.raises(ValueError, match="source is 2 runs"):
-        build(settings, context([Teacher(network(1))] * 2))
 
 
 @pytest.mark.parametrize(("key", "value"), [("shards", 2), ("transforms", ["mixup"])])

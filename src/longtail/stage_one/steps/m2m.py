@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from longtail.settings.base import Settings as BaseSettings
-from longtail.settings.finished_runs import RunsOf
+from longtail.settings.finished_runs import RunOf
 from longtail.settings.method_blocks import Sampler
 from longtail.stage_one.batch import Batch
 from longtail.stage_one.step import Outcome, Step, Stream
@@ -29,7 +29,7 @@ SMALL = 1e-10  # beside the length of a gradient [code]
 class Settings(BaseSettings):
     """Whose network judges, when translation begins, and how far it goes; the defaults are the authors'."""
 
-    source: RunsOf  # g: a run of plain cross-entropy; one
+    source: RunOf  # g: a run of plain cross-entropy
     start: float = Field(0.8, ge=0, le=1)  # share of the phase before [code]: epoch 160 of 200
     sampler: Sampler = Field({"name": "class_balanced"}, validate_default=True)  # from then on [code]
     # a = 1 - beta^(n_seed - n_class). null: 1 - 5 / n_1 (ours), so that any size of the largest class has the
@@ -201,16 +201,10 @@ def pixels_of(context: StepContext) -> Pixels:
 
 
 def build(settings: Settings, context: StepContext) -> Translation:
-    """The step with its judge.
-
-    Raises:
-        ValueError: if `source` is several runs.
-    """
-    judges = context.teachers("source")
-    if len(judges) != 1:
-        raise ValueError(f"source is {len(judges)} runs, but one network judges; take seeds: same")
+    """The step with its judge."""
+    (judge,) = context.teachers("source")
     return Translation(
-        judges[0],
+        judge,
         settings,
         context.class_counts.to(context.device),
         pixels_of(context),
