@@ -1,15 +1,19 @@
 """Labels that were flipped are found, by class, and a class that is too small to be judged says so."""
 
 import csv
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from longtail.publish import data_problems, label_issues, out_of_fold
 from longtail.publish.label_issues import FeaturePictures
+from longtail.random import generator
 
 SIZES = [120, 60, 30, 20, 12, 4, 1]  # the last two have fewer pictures than folds
 FLIPPED = [6, 4, 3, 2, 1]
@@ -33,6 +37,7 @@ def pictures(features: torch.Tensor, labels: torch.Tensor, classes: int) -> Feat
         sample=list(range(number)),
         file=[f"{place}.jpg" for place in range(number)],
         names=[f"c{label}" for label in range(classes)],
+        groups=torch.arange(number),
     )
 
 
@@ -125,6 +130,65 @@ def test_each_fold_holds_a_fifth_of_every_class():
         held = torch.bincount(folds[labels == label], minlength=5)
         assert held.max() - held.min() <= 1
         assert held.sum() == size
+
+
+def dealt(labels: torch.Tensor, seed: int) -> torch.Tensor:
+    """The folds of pictures that are each for themselves: a random order, dealt out in turns."""
+    found, first = torch.empty_like(labels), 0
+    for label in range(int(labels.max()) + 1):
+        own = (labels == label).nonzero().flatten()
+        order = torch.randperm(len(own), generator=generator(seed, "folds", label))
+        found[own[order]] = (torch.arange(len(own)) + first) % 5
+        first += len(own)
+    return found
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(0, 99))
+def test_pictures_without_groups_are_dealt_out_in_turns(sizes, seed):
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    if len(labels):
+        assert torch.equal(out_of_fold.folds(labels, seed), dealt(labels, seed))
+        alone = torch.arange(len(labels))
+        assert torch.equal(out_of_fold.folds(labels, seed, alone), dealt(labels, seed))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=1, max_size=80))
+def test_no_group_of_a_class_is_parted_and_folds_stay_as_even_as_groups_allow(said):
+    labels, groups = torch.tensor(said).T
+    found = out_of_fold.folds(labels, 0, groups)
+    for label, group in set(said):
+        assert len(found[(labels == label) & (groups == group)].unique()) == 1
+    for label in set(labels.tolist()):
+        held = torch.bincount(found[labels == label], minlength=5)
+        largest = torch.bincount(groups[labels == label]).max()
+        assert held.max() - held.min() <= largest
+
+
+def test_a_wrong_label_that_a_whole_burst_shares_is_found():
+    """Copies in other folds would vouch for it."""
+    features, labels = clusters([60, 40, 30])
+    burst = torch.arange(4)  # four pictures of class 0, one the copy of the other, all labelled 1
+    features[burst] = features[0] + 0.01 * features[burst]
+    wrong = labels.clone()
+    wrong[burst] = 1
+    shown = pictures(features, wrong, 3)
+    apart = set(label_issues.find(shown).suspects["sample"])
+    groups = shown.groups.clone()
+    groups[burst] = 0
+    together = set(label_issues.find(replace(shown, groups=groups)).suspects["sample"])
+    assert set(burst.tolist()) <= together
+    assert len(apart & set(burst.tolist())) < 4
+
+
+def test_a_class_of_too_few_groups_is_not_judged_and_says_so():
+    features, labels = clusters([30, 20, 10])
+    shown = pictures(features, labels, 3)
+    groups = torch.where(labels == 2, shown.groups % 4, shown.groups)
+    issues = label_issues.find(replace(shown, groups=groups))
+    assert issues.classes["note"].tolist() == [
+        *("", ""),
+        "not judged: 4 of the 5 groups of pictures that it takes",
+    ]
 
 
 def test_no_picture_is_judged_by_a_classifier_that_has_seen_it():

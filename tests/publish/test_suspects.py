@@ -1,8 +1,11 @@
 """`longtail suspects` goes from a finished run of features to lists that name each of its pictures once."""
 
 import csv
+import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from longtail import cli
 from longtail.publish.label_issues import read_pictures
@@ -40,6 +43,24 @@ def test_all_pictures_of_a_run_are_judged_once(place):
     assert len(named) == len(found.part) == len(found.features) == len(found.labels)
     assert set(found.file) == {""}  # the digits are no files
     assert len(found.names) == 10
+
+
+def test_groups_that_acquisition_keeps_are_read_and_all_other_pictures_are_for_themselves(place, tmp_path):
+    finished = named_features("linear")
+    features, split, raw = (finished.folders[step] for step in ("features", "split", "acquire"))
+    alone = read_pictures(features, split, raw)
+    assert len(set(alone.groups.tolist())) == len(alone.groups)
+    copy = tmp_path / "raw"
+    shutil.copytree(raw, copy)
+    tensors = load_file(copy / "train.safetensors")
+    groups = torch.arange(len(tensors["labels"])) // 3
+    save_file(tensors | {"groups": groups}, copy / "train.safetensors")
+    found = read_pictures(features, split, copy)
+    own = torch.tensor([part != "test" for part in found.part])
+    assert torch.equal(found.groups[own], groups[torch.tensor(found.sample)[own]])
+    tested = found.groups[~own].tolist()
+    assert len(set(tested)) == len(tested)
+    assert not set(tested) & set(groups.tolist())
 
 
 def test_a_finished_run_of_features_gives_two_lists_and_a_page(place, capsys):

@@ -4,7 +4,8 @@ cleanlab's `find_label_issues` compares each picture's given class with the out-
 linear classifier over its features. All pictures are judged, those of the test set too: nothing is chosen by
 it. A class that the classifier hardly knows is suspected too often, and that is a rare class. So suspects
 stand by class, with their rank in it and a note where they are more than a fifth of it, and classes with
-fewer pictures than folds are not judged.
+fewer pictures than folds are not judged. Groups of pictures that acquisition keeps together (bursts, copies;
+`data.held_out.groups`) are not parted between folds, where they are of one class.
 
 Best on features of a network that has not learnt these labels, a pretrained one that was left as it was:
 a network trained on them may have learnt the wrong ones by heart.
@@ -42,6 +43,8 @@ class FeaturePictures:
         sample: number of each in its file of the dataset.
         file: path of each below the dataset's root; "" where images are in the run itself.
         names: of the classes, in label order.
+        groups: name of each picture's group, int64 (N,); one is for itself where nothing says otherwise, as
+            are those of the test set.
     """
 
     features: Tensor
@@ -50,6 +53,7 @@ class FeaturePictures:
     sample: list[int]
     file: list[str]
     names: list[str]
+    groups: Tensor
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ def read_pictures(features: Path, split: Path, raw: Path) -> FeaturePictures:
     """
     source = record(split)["settings"]["validation"]["source"]
     files = {"train": "train", "validation": {"official": "validation"}.get(source, "train"), "test": "test"}
-    rows, found = [], []
+    rows: list[tuple[str, int, str]] = []
+    found, groups = [], []
     for part in PARTS:
         if part == "validation" and source == "test":  # the test images once more
             continue
@@ -83,6 +88,9 @@ def read_pictures(features: Path, split: Path, raw: Path) -> FeaturePictures:
         with safe_open(raw / f"{files[part]}.safetensors", framework="pt") as tensors:
             named = "names" in tensors.keys()  # noqa: SIM118 - it is no dictionary
             paths = unpacked(tensors.get_tensor("names")) if named else []
+            grouped = "groups" in tensors.keys()  # noqa: SIM118 - it is no dictionary
+            alone = -1 - len(rows) - torch.arange(len(own["samples"]))  # names of groups are 0 and more
+            groups.append(tensors.get_tensor("groups")[own["samples"]] if grouped else alone)
         found.append(own)
         rows += [(part, sample, paths[sample] if paths else "") for sample in own["samples"].tolist()]
     return FeaturePictures(
@@ -92,20 +100,23 @@ def read_pictures(features: Path, split: Path, raw: Path) -> FeaturePictures:
         sample=[sample for _, sample, _ in rows],
         file=[file for _, _, file in rows],
         names=[str(name) for name in read_frame(split / "counts.csv")["name"]],
+        groups=torch.cat(groups),
     )
 
 
 def find(pictures: FeaturePictures) -> LabelIssues:
-    """Judge every picture of a class that has enough of them."""
+    """Judge every picture of a class that has enough of them, or enough groups of them."""
     names = pictures.names
     counts = torch.bincount(pictures.labels, minlength=len(names))
-    known = (counts >= FOLDS).nonzero().flatten()
+    pairs = set(zip(pictures.labels.tolist(), pictures.groups.tolist(), strict=True))
+    groups = torch.bincount(torch.tensor([label for label, _ in pairs]), minlength=len(names))
+    known = (groups >= FOLDS).nonzero().flatten()
     rows: list[dict[str, object]] = []
     if len(known) > 1:
         new = torch.full((len(names),), -1).scatter_(0, known, torch.arange(len(known)))
         chosen = (new[pictures.labels] >= 0).nonzero().flatten()
         labels = new[pictures.labels[chosen]]
-        chances = out_of_fold(pictures.features[chosen], labels, SEED).double()
+        chances = out_of_fold(pictures.features[chosen], labels, SEED, pictures.groups[chosen]).double()
         chances /= chances.sum(1, keepdim=True)
         suspected = find_label_issues(labels.numpy(), chances.numpy(), n_jobs=1)
         for place in suspected.nonzero()[0].tolist():
@@ -124,10 +135,12 @@ def find(pictures: FeaturePictures) -> LabelIssues:
                     "suggested_confidence": float(own.max()),
                 }
             )
-    return _by_class(rows, names, counts.tolist())
+    return _by_class(rows, names, counts.tolist(), groups.tolist())
 
 
-def _by_class(rows: list[dict[str, object]], names: list[str], counts: list[int]) -> LabelIssues:
+def _by_class(
+    rows: list[dict[str, object]], names: list[str], counts: list[int], groups: list[int]
+) -> LabelIssues:
     head = ["file", "part", "sample", "class", "suggested", "self_confidence", "suggested_confidence"]
     suspects = pd.DataFrame(rows, columns=head).sort_values(
         ["class", "self_confidence", "part", "sample"], ignore_index=True
@@ -135,7 +148,7 @@ def _by_class(rows: list[dict[str, object]], names: list[str], counts: list[int]
     label = suspects["class"].astype("int64")
     suspects["rank"] = suspects.groupby(label).cumcount() + 1
     number = label.value_counts().reindex(range(len(names)), fill_value=0).tolist()
-    notes = [_note(suspected, count) for suspected, count in zip(number, counts, strict=True)]
+    notes = [_note(*said) for said in zip(number, counts, groups, strict=True)]
     suspects["note"] = [notes[one] for one in label]
     suspects["class"] = [names[one] for one in label]
     shares = [suspected / count if count else 0.0 for suspected, count in zip(number, counts, strict=True)]
@@ -145,7 +158,9 @@ def _by_class(rows: list[dict[str, object]], names: list[str], counts: list[int]
     return LabelIssues(suspects, classes)
 
 
-def _note(suspected: int, count: int) -> str:
+def _note(suspected: int, count: int, groups: int) -> str:
+    if count >= FOLDS > groups:
+        return f"not judged: {groups} of the {FOLDS} groups of pictures that it takes"
     if count < FOLDS:
         return f"not judged: {count} of the {FOLDS} pictures that it takes"
     if suspected > MANY * count:

@@ -1,7 +1,8 @@
 """Probabilities of every picture's class by a classifier that was not trained on it: five folds.
 
 Each fold holds a fifth of every class. A linear classifier over features is trained with cross-entropy on the
-other four, and gives the probabilities of the fifth.
+other four, and gives the probabilities of the fifth. Pictures of one group and class, e.g. a burst, are of
+one fold: the label of a picture is not believed because the same one is on its copy.
 """
 
 import math
@@ -31,33 +32,54 @@ class FoldTraining:
 TRAINING = FoldTraining(64, LearningRate(peak=0.01, decay=CosineDecay()), 0.9, 0.01)
 
 
-def folds(labels: Tensor, seed: int) -> Tensor:
+def folds(labels: Tensor, seed: int, groups: Tensor | None = None) -> Tensor:
     """The fold of each picture, int64 (N,): those of a class are dealt out in a random order.
 
-    A class goes on where the one before has ended, so that folds are of one size.
+    Each goes to the fold that has the fewest of its class. Among equals a class goes on where the one before
+    has ended, so that folds are of one size.
+
+    Args:
+        labels: int64 (N,).
+        seed: of the order.
+        groups: name of each picture's group, int64 (N,); those of a class are dealt out as one. None: each
+            picture is for itself.
     """
     found = torch.empty_like(labels)
     first = 0
     for label in sorted(set(labels.tolist())):
         own = (labels == label).nonzero().flatten()
-        order = torch.randperm(len(own), generator=generator(seed, "folds", label))
-        found[own[order]] = (torch.arange(len(own)) + first) % FOLDS
+        pieces = [[place] for place in own.tolist()] if groups is None else _pieces(own, groups)
+        held = [0] * FOLDS
+        for piece in torch.randperm(len(pieces), generator=generator(seed, "folds", label)).tolist():
+            chosen = min(range(FOLDS), key=lambda fold: (held[fold], (fold - first) % FOLDS))
+            found[pieces[piece]] = chosen
+            held[chosen] += len(pieces[piece])
         first += len(own)
     return found
 
 
-def out_of_fold(features: Tensor, labels: Tensor, seed: int) -> Tensor:
+def _pieces(places: Tensor, groups: Tensor) -> list[list[int]]:
+    """The places of each group, in the order in which groups come first."""
+    found: dict[int, list[int]] = {}
+    for place, group in zip(places.tolist(), groups[places].tolist(), strict=True):
+        found.setdefault(group, []).append(place)
+    return list(found.values())
+
+
+def out_of_fold(features: Tensor, labels: Tensor, seed: int, groups: Tensor | None = None) -> Tensor:
     """Probabilities (N, C) of each picture by the classifier of the folds that do not hold it.
 
     Args:
         features: float32 (N, d), of any scale.
-        labels: int64 (N,), 0 to C - 1; each class has at least as many pictures as there are folds.
+        labels: int64 (N,), 0 to C - 1; each class has at least as many pictures, or groups of them, as there
+            are folds.
         seed: of the folds, and of the order in which training goes.
+        groups: name of each picture's group, int64 (N,), which is not parted within a class.
     """
     classes = int(labels.max()) + 1
     spread = features.std(0, unbiased=False)
     inputs = (features - features.mean(0)) / torch.where(spread > 0, spread, 1.0)
-    fold = folds(labels, seed)
+    fold = folds(labels, seed, groups)
     found = torch.empty(len(labels), classes)
     for number in range(FOLDS):
         rows = (fold != number).nonzero().flatten()
