@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,14 @@ def params() -> Params:
     return Params.load(ROOT / "params.yaml")
 
 
-def write_inputs(folder: Path) -> dict[str, Path]:
-    """Raw images and a split of five classes that differ in brightness."""
+def write_inputs(folder: Path, counts: Sequence[int] = COUNTS) -> dict[str, Path]:
+    """Raw images and a split of five classes that differ in brightness, two validation images of each."""
     raw, split = folder / "raw", folder / "split"
     raw.mkdir(parents=True)
     split.mkdir()
     random = torch.Generator().manual_seed(0)
     labels = {
-        "train": torch.arange(5).repeat_interleave(torch.tensor(COUNTS) + 2),
+        "train": torch.arange(5).repeat_interleave(torch.tensor(counts) + 2),
         "test": torch.arange(5).repeat(5),
     }
     for part, values in labels.items():
@@ -62,7 +63,7 @@ def write_inputs(folder: Path) -> dict[str, Path]:
         source = labels["test" if part == "test" else "train"]
         rows = [f"{sample},{source[sample]}" for sample in samples.tolist()]
         (split / f"{part}.csv").write_text("\n".join(["sample,label", *rows, ""]))
-    rows = [f"{label},c{label},{n},2,5" for label, n in enumerate(COUNTS)]
+    rows = [f"{label},c{label},{n},2,5" for label, n in enumerate(counts)]
     (split / "counts.csv").write_text("\n".join(["label,name,train,validation,test", *rows, ""]))
     return {"acquire": raw, "split": split}
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from longtail.errors import UserError
@@ -19,6 +18,7 @@ from longtail.stage_one.phase import Phase
 from longtail.stage_one.samplers import instance
 from longtail.stage_one.step import Outcome, Step, Stream
 from longtail.stage_one.steps.supervised import Supervised
+from tests.tiny_runs import write_inputs
 
 COUNTS = [40, 20, 8, 3, 1]
 LABELS = torch.arange(5).repeat_interleave(torch.tensor([24, 13, 7, 4, 2]))
@@ -97,33 +97,7 @@ def make_modules() -> Callable[..., nn.ModuleDict]:
 @pytest.fixture
 def inputs(tmp_path: Path) -> dict[str, Path]:
     """Raw images and a split of five classes that differ in brightness: 72 train, 10 validation, 25 test."""
-    raw, split = tmp_path / "raw", tmp_path / "split"
-    raw.mkdir()
-    split.mkdir()
-    generator = torch.Generator().manual_seed(0)
-    labels = {
-        "train": torch.arange(5).repeat_interleave(torch.tensor(COUNTS) + 2),
-        "test": torch.arange(5).repeat(5),
-    }
-    for part, values in labels.items():
-        noise = torch.randint(0, 60, (len(values), 3, 8, 8), generator=generator)
-        images = (noise + 45 * values[:, None, None, None]).to(torch.uint8)
-        save_file({"images": images, "labels": values}, raw / f"{part}.safetensors")
-    held = torch.zeros(len(labels["train"]), dtype=torch.bool)
-    for label in range(5):
-        held[(labels["train"] == label).nonzero().flatten()[:2]] = True
-    chosen = {
-        "train": (~held).nonzero().flatten(),
-        "validation": held.nonzero().flatten(),
-        "test": torch.arange(25),
-    }
-    for part, samples in chosen.items():
-        source = labels["test" if part == "test" else "train"]
-        rows = [f"{sample},{source[sample]}" for sample in samples.tolist()]
-        (split / f"{part}.csv").write_text("\n".join(["sample,label", *rows, ""]))
-    rows = [f"{label},c{label},{n},2,5" for label, n in enumerate(COUNTS)]
-    (split / "counts.csv").write_text("\n".join(["label,name,train,validation,test", *rows, ""]))
-    return {"acquire": raw, "split": split}
+    return write_inputs(tmp_path, COUNTS)
 
 
 @pytest.fixture(scope="session")
