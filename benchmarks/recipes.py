@@ -61,23 +61,14 @@ def recipes() -> dict[str, Recipe]:
 
 def shorter(recipe: Recipe, epochs: int) -> Recipe:
     """A recipe whose phases all have so many times fewer epochs, at a constant rate."""
-    rate = LearningRate(peak=0.01)
 
-    def length(schedule: Length) -> Length:
-        assert schedule.epochs
-        return Length(epochs=max(1, round(schedule.epochs / epochs)))
+    def changed(phase: PhaseSettings) -> dict[str, Any]:
+        length = Length(epochs=max(1, round(_epochs(phase) / epochs)))
+        return {"schedule": length, "learning_rate": LearningRate(peak=0.01)}
 
-    then = [
-        phase.model_copy(update={"schedule": length(phase.schedule), "learning_rate": rate})
-        for phase in recipe.then
-    ]
-    changes = {
-        "schedule": length(recipe.schedule),
-        "learning_rate": rate,
-        "then": then,
-        "evaluate_every": 10**6,
-    }
-    return recipe.model_copy(update=changes)
+    first, *later = phases(recipe)
+    then = [own.model_copy(update=changed(phase)) for own, phase in zip(recipe.then, later, strict=True)]
+    return recipe.model_copy(update={**changed(first), "then": then, "evaluate_every": 10**6})
 
 
 def _epochs(phase: PhaseSettings) -> int:
@@ -102,9 +93,8 @@ def training(recipe: str, images: int, epochs: int) -> Callable[[], dict[str, An
             inputs = write_inputs(place, counts) | dict(_finished_runs(params, chosen, place))
             for number, phase in enumerate(phases(chosen)):
                 settings = StageOneSettings(dataset="cifar100", recipe=chosen.until(number), seed=0)
-                job = Job(
-                    "stage_one", recipe, settings, inputs, place / f"{number}", place / f"{number}.scratch"
-                )
+                made, scratch = place / f"{number}", place / f"{number}.scratch"
+                job = Job("stage_one", recipe, settings, inputs, made, scratch)
                 job.folder.mkdir()
                 job.scratch.mkdir()
                 run = TrainingRun(job)

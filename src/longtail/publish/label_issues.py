@@ -43,8 +43,8 @@ class FeaturePictures:
         sample: number of each in its file of the dataset.
         file: path of each below the dataset's root; "" where images are in the run itself.
         names: of the classes, in label order.
-        groups: name of each picture's group, int64 (N,); one is for itself where nothing says otherwise, as
-            are those of the test set.
+        groups: name of each picture's group, int64 (N,); a picture that acquisition puts into none, as those
+            of the test set, has a group of its own.
     """
 
     features: Tensor
@@ -116,7 +116,7 @@ def find(pictures: FeaturePictures) -> LabelIssues:
         new = torch.full((len(names),), -1).scatter_(0, known, torch.arange(len(known)))
         chosen = (new[pictures.labels] >= 0).nonzero().flatten()
         labels = new[pictures.labels[chosen]]
-        chances = out_of_fold(pictures.features[chosen], labels, SEED, pictures.groups[chosen]).double()
+        chances = out_of_fold(pictures.features[chosen], labels, pictures.groups[chosen], SEED).double()
         chances /= chances.sum(1, keepdim=True)
         suspected = find_label_issues(labels.numpy(), chances.numpy(), n_jobs=1)
         for place in suspected.nonzero()[0].tolist():

@@ -32,7 +32,7 @@ class FoldTraining:
 TRAINING = FoldTraining(64, LearningRate(peak=0.01, decay=CosineDecay()), 0.9, 0.01)
 
 
-def folds(labels: Tensor, seed: int, groups: Tensor | None = None) -> Tensor:
+def folds(labels: Tensor, groups: Tensor, seed: int) -> Tensor:
     """The fold of each picture, int64 (N,): those of a class are dealt out in a random order.
 
     Each goes to the fold that has the fewest of its class. Among equals a class goes on where the one before
@@ -40,15 +40,14 @@ def folds(labels: Tensor, seed: int, groups: Tensor | None = None) -> Tensor:
 
     Args:
         labels: int64 (N,).
+        groups: name of each picture's group, int64 (N,); those of one class are dealt out as one.
         seed: of the order.
-        groups: name of each picture's group, int64 (N,); those of a class are dealt out as one. None: each
-            picture is for itself.
     """
     found = torch.empty_like(labels)
     first = 0
     for label in sorted(set(labels.tolist())):
         own = (labels == label).nonzero().flatten()
-        pieces = [[place] for place in own.tolist()] if groups is None else _pieces(own, groups)
+        pieces = _pieces(own, groups)
         held = [0] * FOLDS
         for piece in torch.randperm(len(pieces), generator=generator(seed, "folds", label)).tolist():
             chosen = min(range(FOLDS), key=lambda fold: (held[fold], (fold - first) % FOLDS))
@@ -66,20 +65,20 @@ def _pieces(places: Tensor, groups: Tensor) -> list[list[int]]:
     return list(found.values())
 
 
-def out_of_fold(features: Tensor, labels: Tensor, seed: int, groups: Tensor | None = None) -> Tensor:
+def out_of_fold(features: Tensor, labels: Tensor, groups: Tensor, seed: int) -> Tensor:
     """Probabilities (N, C) of each picture by the classifier of the folds that do not hold it.
 
     Args:
         features: float32 (N, d), of any scale.
         labels: int64 (N,), 0 to C - 1; each class has at least as many pictures, or groups of them, as there
             are folds.
-        seed: of the folds, and of the order in which training goes.
         groups: name of each picture's group, int64 (N,), which is not parted within a class.
+        seed: of the folds, and of the order in which training goes.
     """
     classes = int(labels.max()) + 1
     spread = features.std(0, unbiased=False)
     inputs = (features - features.mean(0)) / torch.where(spread > 0, spread, 1.0)
-    fold = folds(labels, seed, groups)
+    fold = folds(labels, groups, seed)
     found = torch.empty(len(labels), classes)
     for number in range(FOLDS):
         rows = (fold != number).nonzero().flatten()
