@@ -99,10 +99,11 @@ def copy_sources(target: Path) -> None:
 def built(tmp_path_factory, worker_id) -> Project:
     """The project after one `dvc repro`, committed, pushed to a local-folder remote. Not to be changed.
 
-    Built once, whatever the number of pytest's workers.
+    Built once, whatever the number of pytest's workers, and once for all commands that are given the same new
+    folder as LONGTAIL_TESTS_BUILT (.ci/run).
     """
     base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
+    shared = Path(os.environ.get("LONGTAIL_TESTS_BUILT") or (base if worker_id == "master" else base.parent))
     project = Project(shared / "built" / "project")
     with FileLock(shared / "built.lock"):
         if not (shared / "built" / "finished").exists():
