@@ -116,7 +116,7 @@ def rows(quick: bool) -> list[Row]:
 
 
 def _of_photographs(quick: bool, bounded: bool) -> Row:
-    """Settings of own pictures (docs/explanation/method.md), and the paper's rule."""
+    """Settings of own pictures (docs/explanation/glag.md), and the paper's rule."""
     epochs = 2 if quick else EPOCHS
     options = {"generation_epochs": epochs, **(BOUNDED if bounded else {})}
     with Side("benchmarks.stage_two:photographs", OURS, {"options": options}) as side:

@@ -108,7 +108,7 @@ def test_the_calibration_error_in_parts_is_that_of_all_logits_at_once(monkeypatc
 def test_logits_that_are_no_numbers_are_one_line(wrong):
     logits, labels = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
     logits[2, 1] = wrong
-    with pytest.raises(UserError, match=r"logits are not numbers.*lower learning_rate\.peak"):
+    with pytest.raises(UserError, match=r"logits are not finite.*lower learning_rate\.peak"):
         expected_calibration_error(logits, labels)
     with pytest.raises(UserError):
         metrics(logits, labels, torch.tensor([3, 2, 1]))

@@ -1,4 +1,4 @@
-"""The command `longtail`: a sub-command a step, as the rules call them, and what one asks of the plan."""
+"""Long-tailed image recognition: check pictures, plan and compute runs, export models."""
 
 import argparse
 import os
@@ -13,15 +13,15 @@ from longtail.device import COMPUTING
 from longtail.errors import UserError, foreseen
 from longtail.runs.steps import PUBLISHED, STEPS
 
-COMMANDS = tuple(step.replace("_", "-") for step in STEPS)  # a step each
+COMMANDS = tuple(step.replace("_", "-") for step in STEPS)  # one per step
 WORDS = {
-    "tables": "make one of the tables that are planned",
-    "figures": "make one of the figures that are planned",
-    "models": "make one of the models that are planned",
-    "label_issues": "make label_issues, the likely wrong labels that are planned",
-    "frame": "make runs, the frame of all results",
-    "page": "make index, the page that a person opens first",
-    "report": "make report, the tables and figures on one page",
+    "tables": "write one of the planned tables",
+    "figures": "draw one of the planned figures",
+    "models": "export one of the planned models",
+    "label_issues": "write label_issues.csv, the pictures whose label is likely wrong",
+    "frame": "write runs.csv, all results as one table",
+    "page": "write index.html, all results on one page",
+    "report": "write report.html, Snakemake's report of tables and figures",
 }
 
 
@@ -114,29 +114,29 @@ def parser() -> argparse.ArgumentParser:
 
     for step in COMMANDS:
         sub = command(step, f"compute one planned run of {step.replace('-', ' ')}", _execute)
-        sub.add_argument("name", metavar="RUN")
-        sub.add_argument("--into", metavar="FOLDER", help="where it appears (default: as planned last)")
-        sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
+        sub.add_argument("name", metavar="RUN", help="its name, as `longtail plan --all` lists it")
+        sub.add_argument("--into", metavar="FOLDER", help="folder of the results (default: as last planned)")
+        sub.add_argument("--log", metavar="FILE", help="also write the output to this file")
     for kind, words in WORDS.items():
         sub = command(kind.replace("_", "-"), words, _publish)
-        sub.add_argument("name", metavar="NAME")
-        sub.add_argument("--identity", required=True, help="of the plan, as `longtail plan` prints it")
-        sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
+        sub.add_argument("name", metavar="NAME", help="file name without its suffix")
+        sub.add_argument("--identity", required=True, help="its identity in the plan, or the beginning of it")
+        sub.add_argument("--log", metavar="FILE", help="also write the output to this file")
     sub = command("check", "verify a layer's artifacts against their identity and hashes", _check)
-    sub.add_argument("layer")
-    sub.add_argument("--plan", required=True, help="which plan, as the Snakefile names it")
-    sub.add_argument("--log", metavar="FILE", help="also write what is said into this file")
+    sub.add_argument("layer", metavar="LAYER", help="e.g. stage_one or tables")
+    sub.add_argument("--plan", required=True, help="digest of the plan, as the Snakefile names it")
+    sub.add_argument("--log", metavar="FILE", help="also write the output to this file")
     sub = command("init", "check a folder of pictures and write settings that suit it", _init)
     sub.add_argument(
         "path",
         metavar="PATH",
         help="a folder of class folders, or of train, val and test folders of them; or a CSV file",
     )
-    sub.add_argument("--name", metavar="NAME", help="of the dataset (default: the folder's or file's)")
+    sub.add_argument("--name", metavar="NAME", help="name of the dataset (default: the folder's or file's)")
     sub.add_argument(
         "--root",
         metavar="FOLDER",
-        help="to which the paths of a CSV file are relative (default: its own folder)",
+        help="folder to which the paths of a CSV file are relative (default: its own)",
     )
     sub.add_argument(
         "--untested", action="store_true", help="train on classes of one picture, which cannot be tested"
@@ -146,20 +146,20 @@ def parser() -> argparse.ArgumentParser:
         "--minutes",
         type=float,
         metavar="N",
-        help="that all may take on this machine (default: 3 with published weights, 12 without)",
+        help="time for init and the workflow on this machine (default: 3; without published weights 12)",
     )
     sub.add_argument(
         "--weights",
         metavar="WHICH",
-        help="published weights to begin with: efficientnet_lite0, torchvision, a name of timm's such as "
+        help="published weights to start from: efficientnet_lite0, torchvision, a name of timm's such as "
         "resnet50.a1_in1k, or ARCHITECTURE=FILE (default: look for some)",
     )
-    sub.add_argument("--from-scratch", action="store_true", help="begin with random weights")
+    sub.add_argument("--from-scratch", action="store_true", help="start from random weights")
     sub = command(
         "check-data", "read every picture of a dataset of files and report what is wrong", _check_data
     )
     _params_option(sub)
-    sub = command("plan", "print what exists, what is to do and what that will cost", _plan)
+    sub = command("plan", "show finished and missing runs, with the estimated cost", _plan)
     _params_option(sub)
     sub.add_argument("--all", action="store_true", help="list every run, finished ones too")
     command(
@@ -168,33 +168,39 @@ def parser() -> argparse.ArgumentParser:
         _build_extension,
     )
     sub = command("pipeline", "write the stages of DVC for a settings file other than params.yaml", _pipeline)
-    _params_option(sub)
+    sub.add_argument("--params", required=True, metavar="FILE", help="settings file other than params.yaml")
     sub = command("prune", "delete finished runs that no settings file needs, after showing them", _prune)
     _params_option(sub)
     sub.add_argument(
         "--also", action="append", default=[], metavar="FILE", help="keep what this file needs too"
     )
     sub.add_argument("--yes", action="store_true", help="do not ask")
-    sub = command("adopt", "record that a change of code left results as they were", _adopt)
+    sub = command("adopt", "record that a code change does not affect results", _adopt)
     _params_option(sub)
     sub.add_argument(
         "--reason", required=True, help="why the results are the same; kept in workflow/adopted.csv"
     )
-    sub.add_argument("--since", metavar="COMMIT", help="for everything planned, not for finished runs alone")
-    sub.add_argument("--also", action="append", default=[], metavar="FILE", help="settings too, with --since")
-    sub.add_argument("steps", nargs="*", metavar="STEP", help="only these steps (default: all)")
-    sub = command("export", "write a finished run of stage two as a model to take home", _export)
-    sub.add_argument("name", metavar="RUN", help="its name, or a beginning that no other has")
-    sub.add_argument("--to", metavar="FOLDER", help="where to (default: exported/RUN)")
     sub.add_argument(
-        "--params", metavar="FILE", help="settings whose groups the card has (default: many > 100, few < 20)"
+        "--since", metavar="COMMIT", help="compare all planned runs with the code of this commit"
     )
     sub.add_argument(
-        "--license", metavar="ID", help="of the model, for its card, e.g. cc-by-4.0 (default: none)"
+        "--also", action="append", default=[], metavar="FILE", help="also this settings file (with --since)"
+    )
+    sub.add_argument("steps", nargs="*", metavar="STEP", help="only these steps (default: all)")
+    sub = command("export", "export a finished run of stage two as a stand-alone model", _export)
+    sub.add_argument("name", metavar="RUN", help="name of a run, or an unambiguous beginning of it")
+    sub.add_argument("--to", metavar="FOLDER", help="folder to write (default: exported/RUN)")
+    sub.add_argument(
+        "--params",
+        metavar="FILE",
+        help="settings with the groups of the card (default: many > 100, few < 20)",
+    )
+    sub.add_argument(
+        "--license", metavar="ID", help="license of the model, for its card, e.g. cc-by-4.0 (default: none)"
     )
     sub = command("log", "write finished runs of stage two to a tracker of experiments", _log)
     sub.add_argument(
-        "names", nargs="+", metavar="RUN", help="names, or beginnings that no other has; folders"
+        "names", nargs="+", metavar="RUN", help="names, or unambiguous beginnings of them; folders"
     )
     sub.add_argument("--to", required=True, choices=("tensorboard", "mlflow", "wandb", "trackio"))
     sub.add_argument(
@@ -204,17 +210,19 @@ def parser() -> argparse.ArgumentParser:
         "--table", action="append", default=[], metavar="FILE", help="a published table to log with the runs"
     )
     sub.add_argument(
-        "--params", metavar="FILE", help="settings whose groups metrics have (default: many > 100, few < 20)"
+        "--params",
+        metavar="FILE",
+        help="settings with the groups of the metrics (default: many > 100, few < 20)",
     )
     sub = command(
         "suspects", "list pictures whose labels are likely wrong, from a finished run of features", _suspects
     )
-    sub.add_argument("name", metavar="RUN", help="its name, or a beginning that no other has")
-    sub.add_argument("--to", metavar="FOLDER", help="where to (default: suspects/RUN)")
+    sub.add_argument("name", metavar="RUN", help="name of a run, or an unambiguous beginning of it")
+    sub.add_argument("--to", metavar="FOLDER", help="folder to write (default: suspects/RUN)")
     sub = command("predict", "print the classes of pictures by an exported model", _predict)
     sub.add_argument("model", metavar="MODEL", help="an exported folder, its model.safetensors or model.onnx")
     sub.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, patterns")
-    sub.add_argument("--top", type=int, default=3, metavar="N", help="classes a picture (default: 3)")
+    sub.add_argument("--top", type=int, default=3, metavar="N", help="classes per picture (default: 3)")
     sub.add_argument("--format", choices=("table", "csv", "json"), default="table")
     sub.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda, cuda:N (default: cpu)")
     return main

@@ -96,7 +96,7 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = CALIB
     for part, own in zip(torch.split(logits, rows), torch.split(labels, rows), strict=True):
         confidence, predicted = part.double().softmax(dim=1).max(dim=1)
         if confidence.isnan().any():
-            raise UserError("logits are not numbers: what made them has diverged; lower learning_rate.peak")
+            raise UserError("logits are not finite: the training diverged; lower learning_rate.peak")
         number = (confidence * bins).long().clamp(max=bins - 1)
         gaps.index_add_(0, number, (predicted == own).double() - confidence)
     return float(gaps.abs().sum() / len(labels))

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-import time
+import sys
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -119,7 +119,7 @@ def test_fewer_than_two_classes_are_refused(tmp_path, sizes):
     root = class_folders(tmp_path / "few", sizes)
     root.mkdir(exist_ok=True)
     checked(FolderData(root=str(root)))
-    refused(FolderData(root=str(root)), "two are the least")
+    refused(FolderData(root=str(root)), "at least two are needed")
 
 
 def test_a_test_class_without_a_training_picture_is_refused(tmp_path):
@@ -357,7 +357,7 @@ def test_a_table_names_parts_and_classes(pictures):
         ("path,class\na.jpg,x\n", "needs the columns path and label"),
         ("path;label\na.jpg;x\n", "needs the columns path and label"),
         ("", "needs the columns path and label"),
-        ("path,label\n", "two are the least"),
+        ("path,label\n", "at least two are needed"),
         ("path,label,part\na.jpg,x,val\n", "t.csv:2: part 'val' is none of train, validation, test"),
         ("path,label\na.jpg,\n", "t.csv:2: has no label"),
         ("path,label\na.jpg\n", "t.csv:2: has no label"),
@@ -366,7 +366,7 @@ def test_a_table_names_parts_and_classes(pictures):
         ("path,label\n,x\n", "leaves data.root"),
         ("path,label,part\na.jpg,x,train\na.jpg,y,test\n", "a.jpg is named twice, in train and test"),
         ("path,label\na.jpg,x\nb.jpg,y\n", "a.jpg was not there at the check"),
-        ("path,label\n" + "x" * 200_000 + ",y\n", "is no CSV"),
+        ("path,label\n" + "x" * 200_000 + ",y\n", "is not a CSV"),
     ],
 )
 def test_a_wrong_table_is_one_line(pictures, content, said):
@@ -397,7 +397,7 @@ def test_the_systems_own_folders_are_passed_over(pictures):
 def test_a_table_that_is_not_utf8_is_one_line(pictures):
     data = tabled(pictures, "x")
     Path("t.csv").write_bytes(b"path,label\ncaf\xe9.jpg,x\n")
-    refused(data, "is no CSV in UTF-8")
+    refused(data, "is not a CSV file in UTF-8")
 
 
 def test_a_listed_file_that_is_not_there_is_broken_and_named(pictures):
@@ -416,7 +416,7 @@ def groups(counts) -> tuple[int, int, int]:
     return found["many"], found["medium"], found["few"]
 
 
-def test_places_lt_has_its_published_totals_and_groups_in_seconds(shared, tmp_path):
+def test_places_lt_has_its_published_totals_and_groups(shared, tmp_path):
     lists = shared / "data/lists"
     data = ListData(
         root=str(tmp_path),
@@ -424,10 +424,8 @@ def test_places_lt_has_its_published_totals_and_groups_in_seconds(shared, tmp_pa
         validation=str(lists / "Places_LT_val.txt"),
         test=str(lists / "Places_LT_test.txt"),
     )
-    started = time.monotonic()
     found = members.members("places", data)
     members.identity("places", data)
-    assert time.monotonic() - started < 10
     assert {part: len(rows) for part, rows in found.parts.items()} == {
         "train": 62_500,
         "validation": 7_300,
@@ -460,7 +458,7 @@ def test_published_lists_are_read_at_full_size(shared, name, pictures, classes):
     assert {label for _, label in rows} == set(range(classes))
 
 
-def test_the_photographs_are_checked_in_a_tenth_of_a_second(shared):
+def test_no_photograph_is_opened_to_see_that_none_has_changed(shared):
     data = FolderData(root=str(shared / "data/photos"))
     found = members.files(data)
     assert len(found) == 3_340
@@ -470,6 +468,14 @@ def test_the_photographs_are_checked_in_a_tenth_of_a_second(shared):
     ]
     manifest.write("photos", entries)
     file_changes.write_stats("photos", members.root_of(data), entries, found)
-    started = time.process_time()
+    opened: list[str] | None = []
+
+    def watch(event: str, details: tuple) -> None:  # hooks cannot be taken away again
+        if opened is not None and event == "open":
+            opened.append(str(details[0]))
+
+    sys.addaudithook(watch)
     members.current("photos", data)
-    assert time.process_time() - started < 0.3  # 0.04 s here; a loaded machine is no failure
+    seen, opened = opened, None
+    assert any("photos" in path for path in seen)  # what the check wrote
+    assert not [path for path in seen if path.startswith(data.root)]

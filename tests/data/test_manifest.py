@@ -79,7 +79,7 @@ def test_no_manifest_is_none_and_no_error():
 def test_what_is_no_manifest_is_one_line_with_the_way_out(text):
     manifest.write("mine", [])
     manifest.file_of("mine").write_text(text)
-    with pytest.raises(UserError, match=r"is no manifest.*check-data.* writes it anew"):
+    with pytest.raises(UserError, match=r"is not a manifest.*check-data.* writes it anew"):
         manifest.read("mine")
 
 

@@ -400,7 +400,7 @@ def test_an_onnx_model_with_tensors_in_other_files_is_refused(copy, capsys):
 @pytest.mark.parametrize("given", ["nowhere", ".", "a.png", ""])
 def test_what_is_no_exported_model_is_one_line(given, capsys):
     picture("a.png")
-    assert "is no exported model" in refused(capsys, given, "a.png")
+    assert "is not an exported model" in refused(capsys, given, "a.png")
 
 
 @pytest.mark.parametrize(

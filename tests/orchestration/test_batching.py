@@ -475,6 +475,6 @@ def test_memory_that_does_not_suffice_is_one_line_that_names_what_helps(monkeypa
         store.PLANNED / "stage_one" / "a.json",
         store.read_plan("stage_one", "a") | {"settings": planned["settings"]},
     )
-    with pytest.raises(UserError, match="a: the GPU's memory did not suffice"):
+    with pytest.raises(UserError, match="a: the GPU ran out of memory"):
         run.execute("stage_one", "a")
     assert kept() == ["b"]

@@ -91,9 +91,9 @@ def test_what_is_like_nothing_finished_is_unknown_and_damaged_records_are_passed
         (Cost(36_000, 0, 2.5e9, 3, 0), "10 core-hours, 2.5 GB"),
         (
             Cost(5_400, 7_200, 999, 2, 1),
-            "1.5 core-hours, 2.0 GPU-hours, 999 B; 1 run unlike any finished one",
+            "1.5 core-hours, 2.0 GPU-hours, 999 B; no estimate for 1 run (none of this kind is finished)",
         ),
-        (Cost(unknown=1_200), "1,200 runs unlike any finished one"),
+        (Cost(unknown=1_200), "no estimate for 1,200 runs (none of this kind is finished)"),
     ],
 )
 def test_costs_in_words(cost, words):

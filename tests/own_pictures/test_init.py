@@ -288,7 +288,7 @@ def test_a_file_that_appears_while_pictures_are_looked_at_is_not_overwritten(tmp
     ("sizes", "words", "said"),
     [
         ({}, [], "holds no picture"),
-        ({"cat": 5}, [], "two are the least"),
+        ({"cat": 5}, [], "at least two are needed"),
         ({"cat": 5, "dog": 1}, [], "1 class (dog) with fewer than 2 usable pictures"),
         ({"train/cat": 5, "train/dog": 5, "val/cat": 1, "val/fox": 1}, [], "(fox) with no training picture"),
         ({"cat": 5, "dog": 5}, ["--minutes", "0"], "--minutes 0: should be above 0"),

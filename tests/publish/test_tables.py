@@ -561,7 +561,7 @@ def test_rows_of_ours_that_the_paper_does_not_have_are_named(tmp_path):
 
 def test_a_row_given_twice_is_one_line():
     with pytest.raises(
-        UserError, match=r"rows\[1\]: End-to-end training: Cross-entropy stands in the table already"
+        UserError, match=r"rows\[1\]: End-to-end training: Cross-entropy is already in the table"
     ):
         tables.check("table2", made.table(rows=[made.ROWS[0], made.ROWS[0]]))
 

@@ -204,10 +204,7 @@ def test_names_of_runs_are_those_of_folders(file):
         .replace("stage_two: afg", f"stage_two: {'a' * 80}")
     )
     file.write_text(long.replace("stage_two.k: [2]", "stage_two.weight_decay: [0.00011111111111]"))
-    assert (
-        "are the most of a folder's: give its entries, or the values of its sweep, shorter names"
-        in refused(file)
-    )
+    assert ": give its entries, or the values of its sweep, shorter names" in refused(file)
 
 
 def test_entries_like_one_another_in_a_long_row(file):

@@ -236,7 +236,7 @@ def test_a_wrong_setting_is_one_line_that_names_the_key(settings, path, value, l
 
 
 def test_the_recipes_of_the_documentation_are_valid(settings, root):
-    text = (root / "docs/explanation/method.md").read_text()
+    text = (root / "docs/explanation/recipes.md").read_text()
     (block,) = (part.split("```")[0] for part in text.split("```yaml\n")[1:])
     settings["stage_one"] |= parse(block)["stage_one"]
     recipes = Params.read(settings).stage_one

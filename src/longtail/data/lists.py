@@ -98,7 +98,7 @@ def _rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file}: is no CSV in UTF-8 ({error})") from None
+        raise UserError(f"{file}: is not a CSV file in UTF-8 ({error})") from None
 
 
 def column(data: CsvData, name: str) -> dict[str, str]:
@@ -126,7 +126,7 @@ def numbered(dataset: str, named: dict[str, Named]) -> tuple[list[str], dict[str
     numbers = {name: number for number, name in enumerate(classes)}
     if len(classes) < 2:
         raise UserError(
-            f"{dataset}: has {some(len(classes), 'class')} with training pictures; two are the least"
+            f"{dataset}: has {some(len(classes), 'class')} with training pictures; at least two are needed"
         )
     for part, rows in named.items():
         if strange := sorted({name for _, name in rows if name not in numbers}):

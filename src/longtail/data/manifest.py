@@ -82,7 +82,7 @@ def read(dataset: str) -> list[Entry] | None:
         return None
     except (ValueError, csv.Error) as error:
         raise UserError(
-            f"{file}: is no manifest ({error}); {check_command(dataset)} writes it anew"
+            f"{file}: is not a manifest ({error}); {check_command(dataset)} writes it anew"
         ) from None
 
 

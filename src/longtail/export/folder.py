@@ -65,7 +65,7 @@ def opened(model: str | Path) -> tuple[Path, str, Description]:
     folder, file = (path.parent, path.name) if path.name in (WEIGHTS, ONNX) else (path, WEIGHTS)
     if not (folder / DESCRIPTION).is_file():
         hint = f"`longtail export` writes a folder with {WEIGHTS}, {ONNX} and {DESCRIPTION}"
-        raise UserError(f"{path}: is no exported model ({folder / DESCRIPTION} is not there); {hint}")
+        raise UserError(f"{path}: is not an exported model ({folder / DESCRIPTION} is not there); {hint}")
     try:
         return folder, file, Description.model_validate(json.loads(read(folder, DESCRIPTION)))
     except ValidationError as error:

@@ -53,7 +53,7 @@ def adopt(params: str, reason: str, steps: Sequence[str] = ()) -> None:
                     lines[code] = {"step": step, "code": code, "as": old, "reason": reason.strip()}
                 _append([lines[code] for code in new])
     if not lines:
-        raise UserError("nothing to adopt: every planned run is finished, or never was with other code")
+        raise UserError("nothing to adopt: no missing run has a finished counterpart made by other code")
     for line in lines.values():
         print(f"{line['step']}: code {line['code'][:8]} stands for {line['as'][:8]}")
 

@@ -48,4 +48,4 @@ def in_a_line(error: Exception, planned: Mapping[str, Any], at_once: int) -> Exc
             else "end what else is on it (LONGTAIL_RUNS_PER_GPU=1 shares it with no other run); or"
         )
         helps += f" set {alone}, which makes another run"
-    return UserError(f"{planned['run']}: the GPU's memory did not suffice{detail}: {helps}")
+    return UserError(f"{planned['run']}: the GPU ran out of memory{detail}: {helps}")

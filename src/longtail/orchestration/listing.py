@@ -49,7 +49,7 @@ def show(params: str, everything: bool = False) -> None:
 def _show_summary(planned: Plan, states: dict[Run, str]) -> None:
     missing = [run for run in states if states[run] not in FINISHED]
     estimates = Estimates(finished_records()) if missing else Estimates([])
-    print(f"{'step':10} {'runs':>7} {'finished':>9} {'to do':>7}   estimate of what is to do")
+    print(f"{'step':10} {'runs':>7} {'finished':>9} {'to do':>7}   estimated cost of the missing runs")
     total = Cost()
     for step in STEPS:
         runs = planned.runs(step).values()
@@ -65,7 +65,7 @@ def _show_summary(planned: Plan, states: dict[Run, str]) -> None:
 
 
 def cost_in_words(cost: Cost) -> str:
-    """E.g. "3.2 core-hours, 1.4 GB, by finished runs; 2 runs unlike any"; nothing for no run."""
+    """E.g. "3.2 core-hours, 1.4 GB; no estimate for 2 runs (...)"; nothing for no run."""
     parts = []
     for seconds, what in ((cost.cpu_seconds, "core"), (cost.gpu_seconds, "GPU")):
         if seconds:
@@ -75,7 +75,7 @@ def cost_in_words(cost: Cost) -> str:
     said = [", ".join(parts)] if parts else []
     if cost.unknown:
         runs = "1 run" if cost.unknown == 1 else f"{cost.unknown:,} runs"
-        said.append(f"{runs} unlike any finished one")
+        said.append(f"no estimate for {runs} (none of this kind is finished)")
     return "; ".join(said)
 
 

@@ -139,8 +139,8 @@ class Planner:
     def _keep(self, run: Run) -> Run:
         if len(run.name) > LONGEST:
             raise UserError(
-                f"the run {shown(run.name)} would have a name of {len(run.name):,} characters; {LONGEST} are "
-                "the most of a folder's: give its entries, or the values of its sweep, shorter names"
+                f"the run {shown(run.name)} has a name of {len(run.name):,} characters; a folder's may have "
+                f"{LONGEST}: give its entries, or the values of its sweep, shorter names"
             )
         named = getattr(self.plan, run.step)
         if run.name in named:

@@ -231,7 +231,7 @@ def _enough(
     strange = sorted({label for rows in checked.parts.values() for _, label in rows} - set(names))
     if len(names) < 2:
         raise UserError(
-            f"{path}: has pictures of {some(len(names), 'class')}; two are the least, a folder each"
+            f"{path}: found {some(len(names), 'class')}; at least two are needed, each in a folder of its own"
         )
     if few or strange:
         check.write(checked)

@@ -248,4 +248,4 @@ def _adopted(file: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file}: is no CSV in UTF-8 ({error}); {way_out}") from None
+        raise UserError(f"{file}: is not a CSV file in UTF-8 ({error}); {way_out}") from None

@@ -11,7 +11,7 @@ from longtail.settings.method_blocks import ClassifierMethod, Network
 
 
 class Features(Settings):
-    """Which features of the training images stage two learns from (docs/explanation/method.md)."""
+    """Which features of the training images stage two learns from (docs/explanation/glag.md)."""
 
     views: int = Field(10, ge=0, le=10_000)  # augmented views an image; 0: the clean image is the only view
 

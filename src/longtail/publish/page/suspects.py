@@ -94,7 +94,9 @@ def _read(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]] | None:
     except FileNotFoundError:
         return None
     except csv.Error as error:
-        raise UserError(f"{file}: is no CSV file ({error}); delete it, or check the pictures again") from None
+        raise UserError(
+            f"{file}: is not a CSV file ({error}); delete it, or check the pictures again"
+        ) from None
     if absent := [name for name in columns if name not in heads]:
         needed = f"has no column {absent[0]}, needs {', '.join(columns)}"
         raise UserError(f"{file}: {needed}; delete it, or check the pictures again")

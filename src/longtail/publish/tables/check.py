@@ -16,7 +16,7 @@ def check(name: str, table: Table) -> None:
     named = [(row.section, row.label) for row in table.rows]
     for index, (row, place) in enumerate(zip(table.rows, named, strict=True)):
         if place in named[:index]:
-            raise UserError(f"tables.{name}.rows[{index}]: {': '.join(place)} stands in the table already")
+            raise UserError(f"tables.{name}.rows[{index}]: {': '.join(place)} is already in the table")
         if row.method is None and row.linear is None and not (row.printed and place in known):
             labels = ", ".join(sorted(": ".join(pair) for pair in known)) or "no label"
             raise UserError(
