@@ -76,7 +76,7 @@ def small(recipe: Any, epochs: int = 2) -> Any:
     def rate(learning_rate: Any) -> Any:
         decay = learning_rate.decay
         if isinstance(decay, StepDecay):
-            at = [float(place + 1) for place in range(len(decay.at))]
+            at = [1 + place / len(decay.at) for place in range(len(decay.at))]  # before the end of two epochs
             decay = decay.model_copy(update={"at": at})
         return learning_rate.model_copy(update={"peak": 0.05, "warmup": 1, "decay": decay})
 

@@ -68,6 +68,16 @@ def test_the_tidy_table_has_a_line_a_row_and_ratio(tmp_path):
     ]
 
 
+def test_values_of_a_sweep_leave_the_columns_of_every_table_alone(tmp_path):
+    table = made.table()
+    rows = [row.model_copy(update={"values": {"seeds": "all", "mean": "x", "k": "3"}}) for row in table.rows]
+    job = made.job(tmp_path, table.model_copy(update={"rows": rows}))
+    line = read_csv(job)["GLAG", "100"]
+    assert (line["seeds"], line["value_of_seeds"]) == ("3", "all")
+    assert float(line["mean"]) > 0
+    assert (line["value_of_mean"], line["k"]) == ("x", "3")
+
+
 def test_the_length_and_the_augmentation_are_those_of_all_phases():
     phase = {
         "name": "b",

@@ -14,7 +14,7 @@ from longtail.settings.recipe import Optimiser
 from longtail.settings.schedules import Constant, LearningRate, Length
 from longtail.stage_one.loop import Batch, train
 from longtail.stage_one.losses import logit_adjusted
-from longtail.stage_one.step import Outcome, Stream
+from longtail.stage_one.step import Outcome, Step, Stream
 
 FAST = {"seed": 0, "precision": "float32"}
 
@@ -125,6 +125,28 @@ def test_progress_starts_at_nought_and_moves_by_epoch_or_by_step(make_phase, mak
     expected = [i / total if kind == "step" else (i // 7) / 3 for i in range(total)]
     assert seen == pytest.approx(expected)
     assert samplers == pytest.approx(expected[::7])
+
+
+def test_a_step_is_told_to_turn_when_its_streams_begin_also_where_progress_moves_by_steps(
+    make_phase, make_modules
+):
+    class Late(Step):
+        def turn(self, progress: float) -> bool:
+            self.late = progress >= 0.4
+            return self.late
+
+        def __call__(self, modules: nn.ModuleDict, batches: list[Batch], progress: Tensor) -> Outcome:
+            assert len(batches) == 1 + self.late
+            courses.append((self.late, float(progress)))
+            return Outcome(modules["network"](batches[0].images).square().mean(), torch.tensor(0))
+
+    courses: list[tuple[bool, float]] = []
+    phase = make_phase()
+    second = Stream(sampler=None, start=0.4)
+    late = make_phase(length=Length(epochs=3), step=Late(), progress="step", streams=[*phase.streams, second])
+    train(late, make_modules(), **FAST)
+    assert [is_late for is_late, _ in courses] == [False] * 14 + [True] * 7
+    assert courses[13][1] > 0.4  # the epoch had begun before
 
 
 def test_history_tells_rate_and_strength_of_the_last_step_of_an_epoch(make_phase, make_modules):

@@ -194,6 +194,7 @@ def test_what_a_step_does_not_take_is_one_line():
     recipe = {
         "loss": {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 0.0}},
         "step": "two_streams",
+        "network": "bbn",
     }
     assert Recipe.model_validate(recipe).step.options.second.name == "reversed"
     for key, value, word in (

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from longtail.errors import UserError
 from longtail.orchestration.planner import plan
@@ -132,8 +134,9 @@ def _codes_planned(tree: Path, file: str) -> dict[tuple[str, str], str]:
     for told in (tree / ".longtail/plan").glob("*/*.json"):
         run = json.loads(told.read_text("utf-8"))
         if told.parent.name in STEPS[1:]:
-            settings = settings_of_step(told.parent.name, run["settings"])
-            found[_key(told.parent.name, settings)] = str(run["code"])
+            with suppress(ValidationError):  # what is refused today is planned no more
+                settings = settings_of_step(told.parent.name, run["settings"])
+                found[_key(told.parent.name, settings)] = str(run["code"])
     return found
 
 

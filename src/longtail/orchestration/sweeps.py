@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from longtail.errors import UserError, shown
+from longtail.runs.identity import digest
 from longtail.settings.classifier import Classifier
 from longtail.settings.messages import error_lines, joined
 from longtail.settings.method_blocks import Method
@@ -52,6 +53,7 @@ def _expanded(params: Params, name: str, sweep: Sweep) -> Params:
     recipes: dict[str, Recipe] = {}
     classifiers: dict[str, Classifier] = {}
     methods: dict[str, MethodRow] = {}
+    taken: dict[str, dict[str, Any]] = {}
     rows, points = [], []
     for values in product(*sweep.grid.values()):
         point = dict(zip(sweep.grid, values, strict=True))
@@ -64,7 +66,7 @@ def _expanded(params: Params, name: str, sweep: Sweep) -> Params:
         for kind in ("stage_one", "stage_two"):
             own = {key: value for key, value in point.items() if key.startswith(f"{kind}.")}
             short = [f"-{words[key]}{_slug(value)}" for key, value in own.items()]
-            entries[kind] = getattr(row, kind) + "".join(short)
+            entries[kind] = _entry(getattr(row, kind) + "".join(short), own, taken)
         where = f"sweeps.{name}.grid"
         recipes[entries["stage_one"]] = _recipe(params.stage_one[row.stage_one], point, where)
         classifiers[entries["stage_two"]] = _classifier(params.stage_two[row.stage_two], point, where)
@@ -169,6 +171,14 @@ def _said(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def _entry(name: str, values: dict[str, Any], taken: dict[str, dict[str, Any]]) -> str:
+    """The entry of a point; of values that read alike (`-2`, `2`) the later ones get digits of their own."""
+    if taken.setdefault(name, values) != values:
+        name = f"{name}-{digest(values)[:6]}"
+        taken[name] = values
+    return name
+
+
 def _slug(value: Any) -> str:
-    """A value as it may stand in the name of a run."""
+    """A value as it may stand in the name of a run; not every value has one of its own."""
     return re.sub(r"[^a-z0-9.]+", "-", _said(value).lower()).rstrip("-")

@@ -49,6 +49,7 @@ def refusal(recipe: "Recipe") -> str | None:
         "leaves no adapter to train; take freeze: all_but_adapters": bool(getattr(network, "adapters", None)),
         "is all there is of a recipe; leave `then` out": bool(recipe.then),
         "sees all classes; leave `classes` out": recipe.classes != "all",
+        "has no batch statistics to take; leave frozen_batchnorm out": recipe.frozen_batchnorm != "eval",
         f"takes no step {recipe.step.name}": recipe.step.name != "supervised",
         "mixes no images; leave `transforms` out": bool(recipe.transforms),
         "averages no weights; leave `weight_average` out": recipe.weight_average is not None,

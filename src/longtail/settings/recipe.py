@@ -24,6 +24,12 @@ class Optimiser(Settings):
     # on the rate of everything but the head; Decoupling on Places-LT: 0.1
     trunk_rate: Annotated[float, Neutral(1.0)] = Field(1.0, gt=0)
 
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "Optimiser":
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: true needs a momentum above 0")
+        return self
+
 
 class WeightAverage(Settings):
     """A moving average of the weights, which is evaluated, written and gone on from in their place."""
@@ -114,11 +120,7 @@ class Recipe(Training):
 
     def _shares_over_the_batch(self) -> bool:
         """Whether the parts of a batch have something in common: a divisor, or a share of mixing."""
-        losses = [phase.loss.options for phase in self.phases if phase.loss]
-        weighted = any(
-            getattr(loss, "average", "") == "weights" or getattr(loss, "reweight", None) for loss in losses
-        )
-        return weighted or any(phase.transforms for phase in self.phases)
+        return any(_divides_by_weights(phase) or phase.transforms for phase in self.phases)
 
     def out_of_scope(self) -> str | None:
         """What is wrong with which classes the phases see, taken together; None where nothing is."""
@@ -169,7 +171,7 @@ class Recipe(Training):
 
     @model_validator(mode="after")
     def _steps_take_what_there_is(self) -> "Recipe":
-        """A step says in `takes` what else of a recipe it can do with."""
+        """A step says in `takes` what else it can do with, and by `refusal` what it cannot have."""
         for phase in self.phases:
             assert phase.step is not None
             takes = getattr(phase.step.options, "takes", ())
@@ -183,6 +185,38 @@ class Recipe(Training):
             }
             if wrong := [key for key, is_asked in asked.items() if is_asked and key not in takes]:
                 raise ValueError(f"step {phase.step.name} (phase {phase.name}) takes no {wrong[0]}")
+            for key, method in (("step", phase.step), ("companions", phase.companions)):
+                refusal = getattr(method.options, "refusal", None) if method else None
+                if method and refusal and (said := refusal(self)):
+                    raise ValueError(f"{key} {method.name} (phase {phase.name}): {said}")
+        return self
+
+    @model_validator(mode="after")
+    def _shards_share_what_one_loss_divides_by(self) -> "Recipe":
+        """Shards share a divisor of weights over one batch; of a second one, or of pasted labels, none."""
+        for phase in self.phases if self.shards > 1 else ():
+            assert phase.step is not None
+            pasting = [one.name for one in phase.transforms or () if getattr(one.options, "pastes", False)]
+            knows = getattr(phase.step.options, "shares_weights", False)
+            for wrong in [*([] if knows else [f"step {phase.step.name}"]), *pasting]:
+                if _divides_by_weights(phase):
+                    raise ValueError(f"{wrong}: shards share no loss that divides by weights; set shards: 1")
+        return self
+
+    @model_validator(mode="after")
+    def _the_rate_gets_where_it_says(self) -> "Recipe":
+        """Warm-up and milestones that lie behind the end would never come to be."""
+        for phase in self.phases:
+            if wrong := phase.learning_rate.beyond(phase.schedule):
+                raise ValueError(f"learning_rate of phase {phase.name}: {wrong}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_scale_is_of_a_cosine_head(self) -> "Recipe":
+        network = self.network.options
+        given = "scale" in network.model_fields_set and getattr(network, "head", "linear") != "cosine"
+        if given and network.scale != type(network).model_fields["scale"].default:  # type: ignore[attr-defined]
+            raise ValueError(f"network {self.network.name}: scale is of a cosine head; set head: cosine")
         return self
 
     @model_validator(mode="after")
@@ -198,6 +232,12 @@ class Recipe(Training):
                     f"head: cosine, scale: {wanted:g}"
                 )
         return self
+
+
+def _divides_by_weights(phase: PhaseSettings) -> bool:
+    """Whether the loss of a phase divides its sum over images by something else than their number."""
+    loss = phase.loss.options if phase.loss else None
+    return getattr(loss, "average", "") == "weights" or getattr(loss, "reweight", None) is not None
 
 
 class StageOneSettings(Settings):

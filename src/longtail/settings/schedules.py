@@ -45,7 +45,7 @@ class Exponential(Settings):
 
     form: Literal["exponential"]
     a: float = Field(1.0, ge=0)
-    b: float = 2.0
+    b: float = Field(2.0, ge=-80, le=80)  # what float32 can raise e to
 
     def __call__(self, progress: "Tensor") -> "Tensor":
         """Strength at progress, a 0-d tensor in [0, 1]; 0-d. Linear in the limit b = 0."""
@@ -110,11 +110,11 @@ class CosineDecay(Settings):
 
 
 class StepDecay(Settings):
-    """The peak times a factor from each milestone on; milestones in the unit of the schedule."""
+    """The peak times a factor from each milestone on; milestones in the unit of what decays."""
 
     form: Literal["step"]
     at: list[float] = Field(min_length=1)
-    factors: list[float] = Field(min_length=1)
+    factors: list[Annotated[float, Field(ge=0)]] = Field(min_length=1)
 
     def model_post_init(self, _: Any) -> None:
         """One factor a milestone, milestones in order."""
@@ -129,6 +129,15 @@ class LearningRate(Settings):
     start: float = Field(0.0, ge=0)
     warmup: float = Field(0, ge=0)
     decay: CosineDecay | StepDecay = Field(CosineDecay(), discriminator="form")
+
+    def beyond(self, length: Length) -> str | None:
+        """What would come after the end of so long a training; None where nothing would."""
+        end = length.epochs or length.iterations or 0
+        if self.warmup > end:
+            return f"warmup {self.warmup:g} is longer than the schedule, {length.words}"
+        if isinstance(self.decay, StepDecay) and self.decay.at[-1] >= end:
+            return f"decay at {self.decay.at[-1]:g} is not before the end of the schedule, {length.words}"
+        return None
 
     def at(self, step: int, length: Length, steps_per_epoch: int) -> float:
         """Learning rate of a step, counted from 0."""

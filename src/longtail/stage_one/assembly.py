@@ -9,17 +9,25 @@ from torch import Tensor, nn
 from longtail.data.augmentation import augment
 from longtail.data.labelled_images import Part
 from longtail.errors import UserError
+from longtail.random import generator
 from longtail.settings.frozen_features import PublishedTrunk
 from longtail.settings.methods import method_module
 from longtail.settings.phase import PhaseSettings
 from longtail.settings.phases import phases
-from longtail.settings.recipe import Recipe, StageOneSettings
+from longtail.settings.recipe import Recipe
 from longtail.stage_one.freezing import begun_anew, learning
 from longtail.stage_one.moving_average import update_average
 from longtail.stage_one.phase import Observer, Pasting, Phase
 from longtail.stage_one.phase_classes import PhaseClasses
 from longtail.stage_one.step import Step, Stream
 from longtail.stage_one.step_context import StepContext, sampler_of, seeded
+
+
+def seed_of(phase: PhaseSettings, run: int) -> int:
+    """The seed of a phase's random numbers: the run's, or one of its own where the step has `chance: own`."""
+    assert phase.step is not None
+    own = getattr(phase.step.options, "chance", "shared") == "own"
+    return generator(run, phase.step.name).initial_seed() if own else run
 
 
 def make_loss(phase: PhaseSettings, class_counts: Tensor) -> nn.Module:
@@ -81,8 +89,8 @@ def with_companions(context: StepContext) -> Part:
 
 
 def make_phase(
-    settings: StageOneSettings,
     recipe: Recipe,
+    seed: int,
     training: Part,
     images_per_epoch: int,
     class_counts: Tensor,
@@ -105,15 +113,11 @@ def make_phase(
             part.requires_grad_(True)
         rows = torch.ones_like(new) if phase.reset_head else new
         if fresh and recipe.then and rows.any():
-            other = make_network(
-                recipe, images.shape[1], len(class_counts), settings.seed, "head", phase.name
-            )
+            other = make_network(recipe, images.shape[1], len(class_counts), seed, "head", phase.name)
             for name, tensor in other.get_submodule("head").state_dict().items():  # a row a class
                 head.state_dict()[name][rows] = tensor.to(where)[rows]
         if fresh and phase.apart != "none":
-            other = make_network(
-                recipe, images.shape[1], len(class_counts), settings.seed, "apart", phase.name
-            )
+            other = make_network(recipe, images.shape[1], len(class_counts), seed, "apart", phase.name)
             parts = zip(begun_anew(network, phase.apart), begun_anew(other, phase.apart), strict=True)
             for part, new_part in parts:
                 part.load_state_dict(new_part.state_dict())

@@ -219,6 +219,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
     key = (phase.name, state.epoch)
     epoch = taking.epoch(seed, state.epoch)
     steps, cut, progress, size = epoch.steps, epoch.cut, epoch.progress, phase.batch_size
+    begun = phase.progress_at(steps[0])  # by which the epoch's streams were chosen too
     mixing = generator(seed, "transform", *key)
     taking.loss.zero_()
     taking.correct.zero_()
@@ -232,7 +233,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
         return [batches[0]._replace(drawn=found), *batches[1:]]
 
     def loss_of(index: int) -> tuple[Tensor, Tensor]:
-        phase.step.turn(phase.progress_at(steps[index]))
+        phase.step.turn(begun)
         batches = drawn(epoch.batches(index)[: -1 if phase.pasting else None], index)
         return taking.outcome(batches, progress[index]).loss, batches[0].labels
 
@@ -277,7 +278,7 @@ def _epoch(taking: Steps, seed: int, state: State) -> HistoryRow:
     for index in range(len(steps)):
         pass_by()
         taking.rates.copy_(epoch.rates[index])
-        course = phase.step.turn(phase.progress_at(steps[index]))
+        course = phase.step.turn(begun)
         if taking.whole:
             take = taking.take if phase.step.capturable else taking.take_as_it_comes
             batches = mixed(index, phase.progress_at(steps[index]), mixing)

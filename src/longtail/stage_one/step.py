@@ -86,7 +86,7 @@ class Step:
         return [own]
 
     def turn(self, progress: float) -> Hashable:
-        """Told the progress before every step; what it gives back tells courses apart.
+        """Told before every step the progress at which its epoch began; what it returns tells courses apart.
 
         A method whose steps change during training (a loss from epoch 160 on) remembers here, on the host,
         which course it takes; steps of each course are recorded on their own.

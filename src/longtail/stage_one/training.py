@@ -39,6 +39,7 @@ from longtail.stage_one.assembly import (
     make_observers,
     make_phase,
     make_step,
+    seed_of,
     with_companions,
 )
 from longtail.stage_one.bank import choose_bank, write_bank
@@ -145,13 +146,14 @@ class TrainingRun:
             return normalise(images, mean, std)
 
         phase = phases(recipe)[-1]
+        self._seed = seed = seed_of(phase, settings.seed)
         self.job, self._settings, self._recipe, self._where = job, settings, recipe, where
         self._precision = resolve_precision(settings.precision, where)
         self._class_counts = read_counts(split)
         self._classes = phase_classes(recipe, self._class_counts)
         self._before = Before(job.inputs.get("stage_one"))
         channels, classes = training.images.shape[1], len(self._class_counts)
-        network = make_network(recipe, channels, classes, settings.seed, "network")
+        network = make_network(recipe, channels, classes, seed, "network")
         begun_with = self._before.load(network)
         network = network.to(where).to(memory_format=torch.channels_last)
         self._fused = fuse(learning(network, phase.freeze), where, self._precision)
@@ -163,7 +165,7 @@ class TrainingRun:
         if recipe.head_start == "class_means" and "stage_one" not in job.inputs:
             start_at_class_means(network, features(training.images), training.labels)
         self._training = training
-        self._bank = choose_bank(phase, self._classes.left_out, training, features, settings.seed)
+        self._bank = choose_bank(phase, self._classes.left_out, training, features, seed)
         members = self._classes.members(training.labels, self._bank)
         own = training if len(members) == len(training.labels) else training[members]
         counts = self._class_counts
@@ -177,7 +179,7 @@ class TrainingRun:
         context = StepContext(
             recipe=recipe,
             phase=phase,
-            seed=settings.seed,
+            seed=seed,
             network=network,
             loss=loss,
             training=own,
@@ -199,7 +201,7 @@ class TrainingRun:
         observers = make_observers(recipe, self._class_counts)
         size = len(own.labels)
         self._phase = make_phase(
-            settings, recipe, joined, size, counts, observers, self._classes, prepare, where, step
+            recipe, seed, joined, size, counts, observers, self._classes, prepare, where, step
         )
         self._evaluation = Evaluation(
             self._result, parts, prepare, where, self._precision, self._classes.seen
@@ -234,7 +236,7 @@ class TrainingRun:
             self._state = train(
                 self._phase,
                 self.modules,
-                seed=self._settings.seed,
+                seed=self._seed,
                 precision=self._precision,
                 environment=f"{describe(where)}, {self._precision}, torch {torch.__version__}, "
                 f"{torch.get_num_threads()} threads{fused}",

@@ -7,7 +7,7 @@ The head of recipes of `freeze: features` is one, on which classifiers of stage 
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from longtail.random import generator
@@ -32,6 +32,13 @@ class Settings(BaseSettings):
     learning_rate: LearningRate = LearningRate(peak=0.1)  # [ours]
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
+
+    @field_validator("loss")
+    @classmethod
+    def _of_plain_logits(cls, loss: Loss) -> Loss:
+        if hasattr(loss.options, "scale"):
+            raise ValueError(f"{loss.name} is a loss of scaled cosines, and the classifier here is linear")
+        return loss
 
 
 def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> Fitted:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from longtail.random import generator
@@ -31,6 +31,12 @@ class Settings(BaseSettings):
     learning_rate: LearningRate = LearningRate(peak=0.1)
     momentum: float = Field(0.9, ge=0, lt=1)  # [paper]
     weight_decay: float = Field(5e-4, ge=0)  # [code] both
+
+    @model_validator(mode="after")
+    def _a_turn_is_of_class_aware(self) -> "Settings":
+        if self.sampler != "class_aware" and self.samples_per_class != 4:
+            raise ValueError("samples_per_class is of sampler: class_aware")
+        return self
 
 
 def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> Fitted:

@@ -12,7 +12,7 @@ from longtail.random import generator
 from longtail.settings.augmentation import Augmentation
 from longtail.stage_one.companions import cam
 from longtail.stage_one.companions.cam import FLIPPED, ROTATED, SHIFTED, Moves, Settings
-from longtail.stage_one.networks import bbn, resnet_cifar
+from longtail.stage_one.networks import resnet_cifar
 
 
 def moves(kind, degrees=0.0, size=1.0, place=(0.0, 0.0)):
@@ -272,9 +272,3 @@ def test_the_map_is_that_of_the_networks_last_maps_and_the_images_own_class(monk
         values = sum(weights[LABELS[place], channel] * maps[place, channel] for channel in range(16))
         values = (values - values.min()) / (values.max() - values.min()) * 255
         assert (found.float() - values.floor()).abs().max() <= 1
-
-
-def test_a_network_without_maps_is_refused():
-    network = bbn.build(bbn.Settings(depth=8, width=4), 3, 4)
-    with pytest.raises(ValueError, match="network bbn has no maps with a weight for each class"):
-        cam.make(Settings(), context(network))

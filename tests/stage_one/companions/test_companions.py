@@ -157,10 +157,10 @@ def test_on_the_stand_in_of_a_gpu_it_is_the_same_training(inputs, tmp_path):
     assert len(gpu.graphs) >= 2
 
 
-def test_a_network_without_maps_is_one_line(inputs, tmp_path):
-    timm = {"network": {"name": "bbn", "depth": 8, "width": 4}}
-    with pytest.raises(UserError, match=r"^companions cam: network bbn has no maps .* resnet_cifar}$"):
-        run(inputs, tmp_path / "run", **{**TRICKS, **timm})
+def test_a_network_without_maps_is_refused_before_anything_runs():
+    recipe = {**RECIPE, "network": {"name": "bbn", "depth": 8, "width": 4}, "then": [RESAMPLED]}
+    with pytest.raises(ValueError, match=r"companions cam .phase resampled.: network bbn has no maps"):
+        Recipe.model_validate(recipe)
 
 
 def test_what_cannot_be_is_refused_before_anything_runs(root):

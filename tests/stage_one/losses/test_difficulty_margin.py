@@ -176,7 +176,7 @@ def test_its_settings_are_read_without_torch():
 
 @pytest.mark.parametrize("network", [{}, {"head": "cosine"}, {"head": "linear", "scale": 32.0}])
 def test_a_network_without_the_cosine_head_of_its_scale_is_refused(network):
-    with pytest.raises(ValidationError, match=r"scale 32 needs a network with head: cosine, scale: 32"):
+    with pytest.raises(ValidationError, match=r"scale.* head: cosine"):
         Recipe.model_validate(
             {"loss": {"name": "difficulty_margin"}, "network": {"name": "resnet_cifar", **network}}
         )

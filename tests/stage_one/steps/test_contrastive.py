@@ -194,8 +194,8 @@ def test_the_second_stream_is_the_same_images_in_the_other_view():
 
 
 def test_what_it_cannot_do_is_one_line():
-    with pytest.raises(ValueError, match="queue 12 holds no batch of 16"):
-        build(Settings(queue=12), context(batch_size=16))
     loss = {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 0.0}}
     with pytest.raises(ValueError, match=r"step contrastive .phase train. takes no transforms"):
         Recipe.model_validate({"loss": loss, "step": "contrastive", "transforms": ["mixup"]})
+    with pytest.raises(ValueError, match=r"step contrastive .phase train.: queue 12 holds no batch of 16"):
+        Recipe.model_validate({"loss": loss, "step": {"name": "contrastive", "queue": 12}, "batch_size": 16})

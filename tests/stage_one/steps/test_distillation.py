@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from longtail.settings.recipe import Recipe
 from longtail.settings.schedules import Constant
+from longtail.stage_one.assembly import make_network, seed_of
 from longtail.stage_one.batch import Batch
 from longtail.stage_one.losses.logit_adjusted import Settings as LossSettings
 from longtail.stage_one.losses.logit_adjusted import build as build_loss
@@ -113,3 +115,31 @@ def test_a_teacher_with_a_classifier_says_what_stage_two_says(power, center, nor
     assert images.requires_grad_() is images
     teacher(images).sum().backward()
     assert images.grad.any()  # as attacks on a network need
+
+
+@pytest.mark.parametrize("chance", ["own", "shared"])
+def test_a_student_has_other_random_numbers_than_its_teacher_of_the_same_seed(chance):
+    small = {"name": "resnet_cifar", "depth": 8, "width": 4}
+    teacher = Recipe.model_validate({"network": small, "loss": "focal"})
+    step = {"name": "distillation", "teacher": "ce", "chance": chance}
+    student = Recipe.model_validate({"network": small, "loss": "focal", "step": step})
+    assert seed_of(teacher.phases[0], 3) == 3
+    one, other = (
+        make_network(of, 3, CLASSES, seed_of(of.phases[0], 3), "network") for of in (teacher, student)
+    )
+    same = [
+        torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True) if a.dim() > 1
+    ]
+    assert all(same) if chance == "shared" else not any(same)
+    assert len({seed_of(student.phases[0], seed) for seed in range(10)}) == 10
+
+
+def test_a_run_from_before_the_key_is_one_of_shared_chance():
+    step = {"name": "distillation", "teacher": "ce"}
+    before = {**Settings(teacher="ce").resolved(), "chance": "shared"}
+    recipe = Recipe.model_validate({"loss": "focal", "step": {**step, **before}})
+    assert "chance" not in recipe.resolved(hashed=True)["step"]
+    assert (
+        Recipe.model_validate({"loss": "focal", "step": step}).resolved(hashed=True)["step"]["chance"]
+        == "own"
+    )

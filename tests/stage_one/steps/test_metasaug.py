@@ -246,7 +246,6 @@ def test_the_meta_stream_begins_with_the_method_and_has_images_of_validation():
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"network": nn.ModuleDict({"head": nn.Identity()})}, "linear head"),
         ({"class_counts": torch.tensor([4, 0, 1, 1, 1])}, r"classes \[1\] have no training image"),
         (
             {"parts": {"validation": part(VALIDATION[:0]), "test": part(VALIDATION)}},
@@ -268,3 +267,26 @@ def test_a_recipe_may_have_it_and_no_mixing():
     assert math.isclose(step.strength * 160 / 200, 0.6)
     with pytest.raises(ValueError, match=r"step metasaug .phase train. takes no transforms"):
         Recipe.model_validate({"loss": loss, "step": "metasaug", "transforms": ["mixup"]})
+    with pytest.raises(ValueError, match=r"step metasaug .phase train.: takes a network with a linear head"):
+        Recipe.model_validate(
+            {"loss": loss, "step": "metasaug", "network": {"name": "resnet_cifar", "head": "cosine"}}
+        )
+    with pytest.raises(ValueError, match="at 180 is no share of the phase"):
+        Settings(inner_decay={"form": "step", "at": [160, 180], "factors": [0.01, 0.0001]})
+
+
+@pytest.mark.parametrize("classes", [3, 40])  # a table of a row a class, and of a row an image
+def test_what_the_meta_step_changes_is_no_rounding_of_bfloat16(classes):
+    weight, labels = torch.randn(classes, 8), torch.randint(classes, (16,))
+    root = torch.randn(classes, 8, 8)
+    covariance = root @ root.transpose(1, 2)
+    moved = covariance * (1 + 1e-5)
+    strength = torch.tensor(0.6)
+    with torch.autocast("cpu", torch.bfloat16):
+        before, after = (semantic_shift(weight, labels, one, strength) for one in (covariance, moved))
+    assert before.dtype == torch.float32
+    assert torch.equal(before, semantic_shift(weight, labels, covariance, strength))
+    assert (
+        torch.allclose(after / before.clamp_min(1e-9), 1 + (before > 0) * 1e-5, atol=2e-6, rtol=0)
+        or ((after - before)[before > 0] / before[before > 0] - 1e-5).abs().max() < 2e-6
+    )

@@ -14,8 +14,6 @@ from longtail.stage_one.batch import Batch
 from longtail.stage_one.loop import train
 from longtail.stage_one.losses.logit_adjusted import Settings as LossSettings
 from longtail.stage_one.losses.logit_adjusted import build as build_loss
-from longtail.stage_one.networks.bbn import Settings as BranchSettings
-from longtail.stage_one.networks.bbn import build as build_branches
 from longtail.stage_one.networks.resnet_cifar import Settings as NetworkSettings
 from longtail.stage_one.networks.resnet_cifar import build as build_network
 from longtail.stage_one.steps.rsg import (
@@ -257,15 +255,26 @@ def test_head_classes_are_the_largest_wherever_they_stand():
         head_classes(COUNTS, 0.1)
 
 
-def test_a_network_without_a_stage_behind_is_refused_and_others_stay_as_they_are():
+def test_looking_at_a_stage_leaves_the_network_as_it_is():
     network = build_network(NetworkSettings(depth=8, width=4), 3, 5)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     assert [channels_after(network, stage, 3, torch.device("cpu")) for stage in (1, 2)] == [4, 8]
     assert network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    for other, stage in ((network, 3), (build_branches(BranchSettings(depth=8, width=4), 3, 5), 2)):
-        with pytest.raises(ValueError, match="stages to sit between"):
-            channels_after(other, stage, 3, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("network", "stage", "line"),
+    [
+        ("resnet_cifar", 3, "network resnet_cifar has 3 stages, and none after stage 3"),
+        ({"name": "resnet", "architecture": "resnet10"}, 4, "network resnet has 4 stages"),
+        ("bbn", 2, "network bbn has 0 stages"),
+    ],
+)
+def test_a_network_without_a_stage_behind_is_refused(network, stage, line):
+    loss = {"name": "focal", "gamma": 1.0}
+    with pytest.raises(ValueError, match=rf"step rsg .phase train.: {line}"):
+        Recipe.model_validate({"loss": loss, "network": network, "step": {"name": "rsg", "stage": stage}})
 
 
 @pytest.mark.parametrize(("key", "value"), [("shards", 2), ("transforms", ["mixup"])])

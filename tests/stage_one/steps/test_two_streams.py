@@ -1,22 +1,19 @@
 """BBN: two streams, two branches, and a weight that moves from one to the other."""
 
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from longtail.errors import UserError
+from longtail.settings.recipe import Recipe
 from longtail.settings.schedules import Constant, Power
 from longtail.stage_one.batch import Batch
-from longtail.stage_one.losses.class_balanced import Settings as BalancedSettings
-from longtail.stage_one.losses.class_balanced import build as build_balanced
 from longtail.stage_one.losses.logit_adjusted import Settings as LossSettings
 from longtail.stage_one.losses.logit_adjusted import build as build_loss
 from longtail.stage_one.networks.bbn import Settings as NetworkSettings
 from longtail.stage_one.networks.bbn import build as build_network
-from longtail.stage_one.steps.two_streams import Settings, TwoStreams, build
+from longtail.stage_one.steps.two_streams import Settings, TwoStreams
 
 CLASSES = 5
 COUNTS = torch.tensor([40, 20, 8, 3, 1])
@@ -109,19 +106,22 @@ def test_the_trunk_has_the_statistics_of_both_batches_one_after_the_other():
             assert torch.equal(tensor, made["network"].state_dict()[name]), name
 
 
-def test_a_loss_that_divides_by_weights_is_refused_in_shards():
-    made = modules()
-    labels = [batch.labels for batch in batches()]
-    assert step().divisor(made, labels, torch.tensor(0.9)) is None
-    made["loss"] = build_balanced(BalancedSettings(beta=0.99, start=0.0), COUNTS)
-    with pytest.raises(UserError, match="two_streams: shards share no loss"):
-        step().divisor(made, labels, torch.tensor(0.9))
+RECIPE = {"loss": "focal", "network": "bbn", "step": "two_streams"}
 
 
-def test_a_network_of_one_branch_is_refused():
-    context = SimpleNamespace(
-        network=torch.nn.Linear(1, 1),
-        recipe=SimpleNamespace(network=SimpleNamespace(name="resnet_cifar")),
-    )
-    with pytest.raises(ValueError, match="network resnet_cifar has no two branches"):
-        build(Settings(), context)
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"network": "resnet_cifar"}, "network resnet_cifar has no two branches"),
+        ({"loss": {"name": "class_balanced"}, "shards": 2}, "two_streams: shards share no loss that divides"),
+        ({"observers": ["gradients"]}, "takes no observers"),
+        (
+            {"step": {"name": "two_streams", "weight": {"form": "constant", "a": 3}}},
+            "alpha would be negative",
+        ),
+    ],
+)
+def test_what_it_cannot_do_is_refused_before_anything_runs(changes, line):
+    Recipe.model_validate(RECIPE)
+    with pytest.raises(ValueError, match=line):
+        Recipe.model_validate({**RECIPE, **changes})

@@ -17,9 +17,17 @@ def tidy(rows: pd.DataFrame, validation: str) -> str:
         rows: of the table, as `table_rows` gives them.
         validation: by which images anything was selected, in words.
     """
-    columns = _everywhere(rows, validation)
+    first, last = _everywhere(rows, validation), _only_here(rows)
+    values = {}
     for key in dict.fromkeys(key for values in rows["values"] for key in values):
-        columns[key] = rows["values"].map(lambda values, key=key: values.get(key, ""))
+        name = f"value_of_{key}" if key in first or key in last else key
+        values[name] = rows["values"].map(lambda values, key=key: values.get(key, ""))
+    return pd.DataFrame({**first, **values, **last}).to_csv(index=False, lineterminator="\n")
+
+
+def _only_here(rows: pd.DataFrame) -> "dict[str, pd.Series]":
+    """The columns that only some tables have, but for values of a sweep."""
+    columns = {}
     whole = rows["whole"].eq(True)
     if whole.any():
         learnt = whole.map({True: COMPLETE, False: "long-tailed training set"})
@@ -45,7 +53,7 @@ def tidy(rows: pd.DataFrame, validation: str) -> str:
     for name in GROUPS:
         if rows[f"printed_{name}"].notna().any():
             columns[f"printed_{name}"] = _printed(rows[f"printed_{name}"])
-    return pd.DataFrame(columns).to_csv(index=False, lineterminator="\n")
+    return columns
 
 
 def _everywhere(rows: pd.DataFrame, validation: str) -> "dict[str, pd.Series]":

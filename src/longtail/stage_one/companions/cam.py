@@ -1,7 +1,7 @@
 """Bag of tricks' images (Zhang et al. 2021): what a network sees of an object, moved, over its picture."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,9 @@ from longtail.data.labelled_images import Part
 from longtail.settings.base import Settings as BaseSettings
 from longtail.stage_one.evaluation import predict
 from longtail.stage_one.step_context import StepContext
+
+if TYPE_CHECKING:
+    from longtail.settings.recipe import Recipe
 
 THRESHOLD = 0.75  # of a map's mean: what is at least this is foreground
 DEGREES = 45
@@ -30,6 +33,15 @@ class Settings(BaseSettings):
     # of the foreground, about whose centre it turns and which stays inside: whole; or as the code has it,
     # where the second row and column that are not empty count as the last
     box: Literal["whole", "code"] = "whole"
+
+    def refusal(self, recipe: "Recipe") -> str | None:
+        """What of a recipe the companions cannot have; None where there is nothing such."""
+        if not getattr(recipe.network.options, "stages", 0):
+            return (
+                f"network {recipe.network.name} has no maps with a weight for each class; take a ResNet, "
+                "e.g. network: {name: resnet_cifar}"
+            )
+        return None
 
 
 @dataclass(frozen=True)
@@ -171,21 +183,12 @@ def make(settings: Settings, context: StepContext) -> Part:
     """As many images of each class as the largest and the smallest have, less its own.
 
     Each is made of an image that is drawn from its class, by the map of the network for its class.
-
-    Raises:
-        ValueError: if the network has no maps that its head weighs.
     """
     network, training = context.network, context.training
-    weight = getattr(network.get_submodule("head"), "weight", None)
-    stages = len(getattr(network, "stages", ()))
-    if not stages or weight is None:
-        raise ValueError(
-            f"network {context.recipe.network.name} has no maps with a weight for each class; take a ResNet, "
-            "e.g. network: {name: resnet_cifar}"
-        )
+    stages = len(network.stages)  # type: ignore[arg-type]
     images, labels = training.images, training.labels
     assert isinstance(images, Tensor)
-    weight = weight.detach().float().cpu()
+    weight = network.get_submodule("head").get_parameter("weight").detach().float().cpu()
 
     def maps_of(seen: Tensor, rows: Tensor) -> Tensor:
         """The maps of images, as the network may be shown them, for the class of these training images."""

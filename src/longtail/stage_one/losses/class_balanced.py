@@ -6,7 +6,7 @@ With `start: 0.8` it is CE-DRW, deferred re-weighting (Cao et al. 2019).
 from typing import Literal
 
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from longtail.settings.base import Settings as BaseSettings
@@ -24,6 +24,12 @@ class Settings(BaseSettings):
     base: Literal["cross_entropy", "focal"] = "cross_entropy"  # [paper] both
     gamma: float = Field(1.0, ge=0)  # of focal; [paper] of 0.5, 1, 2
     average: Literal["weights", "images"] = "weights"  # [code] of LDAM-DRW; images: [paper], Remix-DRW
+
+    @model_validator(mode="after")
+    def _gamma_is_of_focal(self) -> "Settings":
+        if self.base != "focal" and self.gamma != 1:
+            raise ValueError(f"gamma {self.gamma:g} is of the focal loss; set base: focal")
+        return self
 
 
 class ClassBalancedLoss(nn.Module):

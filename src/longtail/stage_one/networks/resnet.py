@@ -7,7 +7,7 @@ torchvision's and Decoupling's have; weights that were trained with strides else
 of another network.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -24,6 +24,8 @@ from longtail.stage_one.networks.pretrained import load, read, read_torchvision
 
 class Settings(BaseSettings):
     """Architecture, head, and the weights to begin with."""
+
+    stages: ClassVar = 4
 
     architecture: Literal[
         "resnet10",

@@ -5,7 +5,7 @@ ResNet-32 with widths 16/32/64 and parameter-free shortcuts: 464,154 parameters 
 64/128/256, or a 128-dimensional feature) are not comparable with the printed tables.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,8 @@ from longtail.stage_one.networks.place_weights import weighted_mean
 
 class Settings(BaseSettings):
     """Depth, width, pooling and head; the default is the ResNet-32 of the field's tables."""
+
+    stages: ClassVar = 3
 
     depth: int = Field(32, ge=8, le=2000)  # 6n + 2 layers, n blocks a stage [paper]
     width: int = Field(16, ge=2, le=4096, multiple_of=2)  # channels of the first stage, doubled twice [paper]

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from longtail.settings.base import Settings as BaseSettings
 from longtail.stage_one.batch import Batch
 from longtail.stage_one.step import Augment, Outcome, Step, Stream
 from longtail.stage_one.step_context import StepContext
+
+if TYPE_CHECKING:
+    from longtail.settings.recipe import Recipe
 
 
 class KeyView(BaseSettings):
@@ -44,6 +47,12 @@ class Settings(BaseSettings):
     # parts of a batch of keys, each normalised by its own statistics; ours. 2 of 128: as on two devices
     key_parts: int = Field(1, ge=1, le=1024)
     view: KeyView = KeyView()  # what the encoder of keys sees; queries: the recipe's augmentation
+
+    def refusal(self, recipe: "Recipe") -> str | None:
+        """What of a recipe the step cannot have; None where there is nothing such."""
+        if self.queue < recipe.batch_size:
+            return f"queue {self.queue} holds no batch of {recipe.batch_size}; take a multiple of it"
+        return None
 
 
 class KeyQueue(nn.Module):
@@ -151,15 +160,7 @@ class Contrastive(Step):
 
 
 def build(settings: Settings, context: StepContext) -> Contrastive:
-    """The step, with the encoder of keys as the network is now.
-
-    Raises:
-        ValueError: if the queue is shorter than a batch.
-    """
-    if settings.queue < context.recipe.batch_size:
-        raise ValueError(
-            f"queue {settings.queue} holds no batch of {context.recipe.batch_size}; take a multiple of it"
-        )
+    """The step, with the encoder of keys as the network is now."""
     wide = context.network.get_submodule("head").get_parameter("weight").shape[1]
 
     def project() -> nn.Module:

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from longtail.errors import UserError
 from longtail.settings.base import Neutral
 from longtail.settings.base import Settings as BaseSettings
 from longtail.settings.finished_runs import RunsOf
@@ -33,6 +32,9 @@ class Settings(BaseSettings):
     answers: float = Field(1.0, ge=0)  # weight of temperature^2 KL [code]; DiVE 0.5
     # statistics by which teachers normalise: eval, their own; train, those of each batch, as SSD's code
     teacher_batchnorm: Annotated[Literal["eval", "train"], Neutral("eval")] = "eval"
+    # own: initial weights, order and augmentation of other random numbers than a teacher's of the same seed.
+    # shared: those of the run's seed, so that a student may begin as its teacher did and see its batches
+    chance: Annotated[Literal["own", "shared"], Neutral("shared")] = "own"  # [ours]
 
 
 class Distilled(Step):
@@ -61,13 +63,6 @@ class Distilled(Step):
     def modules(self) -> Mapping[str, nn.Module]:
         """The head for labels, where there are two."""
         return {} if self._hard is None else {"hard": self._hard}
-
-    def divisor(self, modules: nn.ModuleDict, labels: Sequence[Tensor], progress: Tensor) -> Tensor | None:
-        """The number of images, in which both parts of the loss share."""
-        of = getattr(modules["loss"], "divisor", None)
-        if of is not None and of(labels[0], progress) is not None:
-            raise UserError("step distillation: shards share no loss that divides by weights; set shards: 1")
-        return None
 
     def answers(self, images: Tensor) -> Tensor:
         """What the teachers say of normalised images: q (B, C)."""

@@ -2,11 +2,11 @@
 
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
@@ -19,6 +19,9 @@ from longtail.stage_one.losses.ldam import Settings as MarginSettings
 from longtail.stage_one.samplers import instance
 from longtail.stage_one.step import Outcome, Step, Stream
 from longtail.stage_one.step_context import StepContext
+
+if TYPE_CHECKING:
+    from longtail.settings.recipe import Recipe
 
 
 class Settings(BaseSettings):
@@ -42,6 +45,19 @@ class Settings(BaseSettings):
     inner_rate: float = Field(0.1, ge=0)  # of the network's copy in the meta step [code], times
     # these factors from these shares of the phase on [code]
     inner_decay: StepDecay = StepDecay(form="step", at=[0.8, 0.9], factors=[0.01, 0.0001])
+
+    @field_validator("inner_decay")
+    @classmethod
+    def _of_shares(cls, decay: StepDecay) -> StepDecay:
+        if decay.at[-1] > 1:
+            raise ValueError(f"at {decay.at[-1]:g} is no share of the phase; the shares are between 0 and 1")
+        return decay
+
+    def refusal(self, recipe: "Recipe") -> str | None:
+        """What of a recipe the step cannot have; None where there is nothing such."""
+        if getattr(recipe.network.options, "head", "linear") != "linear":
+            return "takes a network with a linear head; set head: linear"
+        return None
 
 
 class ClassStatistics(nn.Module):
@@ -107,10 +123,14 @@ def semantic_shift(
     by_class = len(weight) <= len(labels)
 
     def apart(vectors: Tensor) -> Tensor:  # (rows, C, d)
+        vectors = vectors.to(covariance.dtype)
         return vectors - (vectors if by_class else vectors[labels]).unsqueeze(1)
 
-    spread, first = covariance if by_class else covariance[labels], apart(weight)
-    table = strength / 2 * ((first @ spread) * (first if other is None else apart(other))).sum(2)
+    spread = covariance if by_class else covariance[labels]
+    # in bfloat16 its rounding would be a hundred times what the meta step changes
+    with torch.autocast(weight.device.type, enabled=False):
+        first = apart(weight)
+        table = strength / 2 * ((first @ spread) * (first if other is None else apart(other))).sum(2)
     return table[labels] if by_class else table
 
 
@@ -275,13 +295,9 @@ def build(settings: Settings, context: StepContext) -> MetaSAug:
     """The step of a network with a linear head.
 
     Raises:
-        ValueError: if the head is another, a class has no training image, or there is no image for meta
-            that is none of the test.
+        ValueError: if a class has no training image, or there is no image for meta that is none of the test.
     """
-    head = context.network.get_submodule("head")
-    if not isinstance(head, nn.Linear):
-        raise ValueError("takes a network with a linear head; set head: linear")
-    classes, dimensions = head.weight.shape
+    classes, dimensions = context.network.get_submodule("head").get_parameter("weight").shape
     margins = MarginSettings(
         max_margin=settings.max_margin,
         scale=1.0,

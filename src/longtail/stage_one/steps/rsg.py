@@ -4,7 +4,7 @@ Between two stages of the network, in training only; what is evaluated and expor
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from longtail.settings.base import Settings as BaseSettings
 from longtail.stage_one.batch import Batch
 from longtail.stage_one.step import Outcome, Step
 from longtail.stage_one.step_context import StepContext
+
+if TYPE_CHECKING:
+    from longtail.settings.recipe import Recipe
 
 
 class Settings(BaseSettings):
@@ -30,6 +33,13 @@ class Settings(BaseSettings):
     variation_weight: float = Field(0.01, ge=0)  # of L_mv [code]
     # vectors of L_mv: the channels of a place (the paper; ours), or what is side by side in memory (the code)
     rows: Literal["places", "memory"] = "places"
+
+    def refusal(self, recipe: "Recipe") -> str | None:
+        """What of a recipe the step cannot have; None where there is nothing such."""
+        stages = getattr(recipe.network.options, "stages", 0)
+        if self.stage >= stages:
+            return f"network {recipe.network.name} has {stages} stages, and none after stage {self.stage}"
+        return None
 
 
 class ContrastiveNet(nn.Module):
@@ -216,14 +226,7 @@ def head_classes(class_counts: Tensor, share: float) -> Tensor:
 
 
 def channels_after(network: nn.Module, stage: int, channels: int, device: torch.device) -> int:
-    """Channels of the maps after a stage.
-
-    Raises:
-        ValueError: if the network is not made of stages, or has none after this one.
-    """
-    stages = getattr(network, "stages", ())
-    if not stage < len(stages):
-        raise ValueError(f"the network has {len(stages)} stages to sit between, and none after stage {stage}")
+    """Channels of the maps after a stage."""
     was = network.training
     with torch.no_grad():
         maps: Tensor = network.eval().maps(torch.zeros(1, channels, 32, 32, device=device), stage)  # type: ignore[operator]

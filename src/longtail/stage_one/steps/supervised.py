@@ -20,6 +20,7 @@ class Settings(BaseSettings):
     """Nothing to set."""
 
     takes: ClassVar = ("shards", "transforms", "freeze", "classes", "retention", "observers")
+    shares_weights: ClassVar = True  # shards of a loss that divides by weights (`divisor`)
 
 
 class Supervised(Step):

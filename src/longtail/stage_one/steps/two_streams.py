@@ -1,13 +1,12 @@
 """BBN's step (Zhou et al. 2020): images as they come and images sampled otherwise, through two branches."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from longtail.errors import UserError
 from longtail.settings.base import Settings as BaseSettings
 from longtail.settings.method_blocks import Sampler
 from longtail.settings.schedules import Gamma, Power
@@ -15,15 +14,31 @@ from longtail.stage_one.batch import Batch
 from longtail.stage_one.step import Outcome, Step, Stream
 from longtail.stage_one.step_context import StepContext, sampler_of
 
+if TYPE_CHECKING:
+    from longtail.settings.recipe import Recipe
+
 
 class Settings(BaseSettings):
     """The second stream, and how its weight grows."""
 
-    takes: ClassVar = ("shards", "observers")
+    takes: ClassVar = ("shards",)
 
     second: Sampler = Field({"name": "reversed"}, validate_default=True)  # [paper] of the second stream
     # 1 - alpha over the phase [paper]: a parabola, 0 in the first epoch
     weight: Gamma = Power(a=1.0, b=2.0)
+
+    @field_validator("weight")
+    @classmethod
+    def _convex(cls, weight: Gamma) -> Gamma:
+        if weight.a > 1:
+            raise ValueError(f"a {weight.a:g} is more than 1, so that alpha would be negative")
+        return weight
+
+    def refusal(self, recipe: "Recipe") -> str | None:
+        """What of a recipe the step cannot have; None where there is nothing such."""
+        if recipe.network.name != "bbn":
+            return f"network {recipe.network.name} has no two branches; take network: {{name: bbn}}"
+        return None
 
 
 class TwoStreams(Step):
@@ -50,13 +65,6 @@ class TwoStreams(Step):
         """The recipe's, and the second one; each is augmented on its own."""
         return [own, self._second]
 
-    def divisor(self, modules: nn.ModuleDict, labels: Sequence[Tensor], progress: Tensor) -> Tensor | None:
-        """The number of images; a loss with another divisor has two here, one for each stream."""
-        of = getattr(modules["loss"], "divisor", None)
-        if of is not None and of(labels[0], progress) is not None:
-            raise UserError("step two_streams: shards share no loss that divides by weights; set shards: 1")
-        return None
-
     def logits(self, modules: nn.ModuleDict, batches: Sequence[Batch], alpha: Tensor) -> Tensor:
         """z (B, C) of a batch of either stream."""
         network = modules["network"]
@@ -81,12 +89,5 @@ class TwoStreams(Step):
 
 
 def build(settings: Settings, context: StepContext) -> TwoStreams:
-    """The step of a network of two branches.
-
-    Raises:
-        ValueError: if the network has no branches.
-    """
-    if not hasattr(context.network, "rebalancing"):
-        name = context.recipe.network.name
-        raise ValueError(f"network {name} has no two branches; take network: {{name: bbn}}")
+    """The step of a network of two branches."""
     return TwoStreams(Stream(sampler=sampler_of(settings.second)), settings.weight)

@@ -1,6 +1,6 @@
 """CMO (Park et al. 2022): CutMix whose patches are of images that rare classes have a larger share in."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from longtail.stage_one.samplers import class_balanced, reversed
 
 class Settings(BaseSettings):
     """Where patches come from, how large they are, and how often and how long there are any."""
+
+    pastes: ClassVar = True  # images, and labels, of a stream of their own
 
     # chance of a class to give a patch: 1 / C each [code], or ~ 1 / n_c [paper: "inverse class frequency"]
     patches: Literal["balanced", "inverse"] = "balanced"

@@ -1,0 +1,62 @@
+"""Settings that would do nothing, or fail hours later, are refused when they are read."""
+
+import pytest
+from pydantic import ValidationError
+
+from longtail.settings.recipe import Optimiser, Recipe
+from longtail.settings.schedules import Exponential, StepDecay
+from longtail.stage_two import linear_probe
+
+CE = {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "line"),
+    [
+        (
+            {"schedule": {"epochs": 60}, "learning_rate": {"peak": 0.1, "warmup": 61}},
+            "phase train: warmup 61 is longer than the schedule, 60 epochs",
+        ),
+        (
+            {
+                "schedule": {"epochs": 160},
+                "learning_rate": {"peak": 0.1, "decay": {"form": "step", "at": [80, 160], "factors": [1, 0]}},
+            },
+            "phase train: decay at 160 is not before the end of the schedule, 160 epochs",
+        ),
+        (
+            {"then": [{"name": "late", "sampler": "instance", "schedule": {"iterations": 9},
+                       "learning_rate": {"peak": 1, "warmup": 10}}]},
+            "phase late: warmup 10 is longer than the schedule, 9 iterations",
+        ),
+        ({"network": {"name": "resnet_cifar", "scale": 16.0}}, "scale is of a cosine head"),
+        ({"loss": {"name": "class_balanced", "gamma": 2.0}}, "gamma 2 is of the focal loss; set base: focal"),
+        (
+            {"loss": "class_balanced", "transforms": ["minority_cutmix"], "shards": 2},
+            "minority_cutmix: shards share no loss that divides by weights",
+        ),
+        (
+            {"network": {"name": "resnet", "pretrained": "torchvision"}, "freeze": "features",
+             "frozen_batchnorm": "train"},
+            "has no batch statistics to take; leave frozen_batchnorm out",
+        ),
+    ],
+)  # fmt: skip
+def test_a_recipe(recipe, line):
+    with pytest.raises(ValidationError, match=line):
+        Recipe.model_validate({"loss": CE, **recipe})
+
+
+@pytest.mark.parametrize("loss", ["ldam", "difficulty_margin"])
+def test_a_loss_of_scaled_cosines_over_a_linear_probe(loss):
+    with pytest.raises(ValidationError, match="the classifier here is linear"):
+        linear_probe.Settings.model_validate({"loss": loss})
+
+
+def test_what_has_no_number():
+    with pytest.raises(ValidationError, match="nesterov: true needs a momentum above 0"):
+        Optimiser(nesterov=True, momentum=0)
+    with pytest.raises(ValidationError, match="less than or equal to 80"):
+        Exponential(form="exponential", b=1000.0)
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        StepDecay(form="step", at=[1], factors=[-0.1])
