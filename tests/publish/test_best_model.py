@@ -56,9 +56,24 @@ def test_of_equals_the_first_is_taken(tmp_path, written):
     assert written == ["A-natural-0"]
 
 
+def test_what_validation_images_trained_is_not_judged_by_them(tmp_path, written, capsys):
+    meta = {"settings": {"recipe": {"step": {"name": "metasaug", "meta": "on"}}}}
+    learnt = cell(tmp_path, "B", 0, 0.9)
+    learnt.info["stage_one"] = meta
+    assert learnt.validation() is None
+    cells = [cell(tmp_path, "A", 0, 0.5), learnt, cell(tmp_path, "C", 0, None)]
+    models.compute("best", ["A", "B", "C"], cells, tmp_path, Groups())
+    assert written == ["A-natural-0"]
+    assert [row["chosen"] for row in choice(tmp_path)] == ["yes", "", ""]
+    assert "the best of 1 by validation images (50.0%" in (said := capsys.readouterr().err)
+    assert "left out, as these cannot judge it: B, C" in said
+    learnt.info["stage_one"]["settings"]["recipe"]["step"]["meta"] = "off"
+    assert learnt.validation() == 0.9
+
+
 def test_without_validation_images_one_has_to_be_named(tmp_path, written):
-    cells = [cell(tmp_path, "A", 0, 0.5), cell(tmp_path, "B", 0, None)]
-    with pytest.raises(UserError, match=r"models.best: B has no accuracy on validation images"):
+    cells = [cell(tmp_path, "A", 0, None), cell(tmp_path, "B", 0, None)]
+    with pytest.raises(UserError, match=r"models.best: no method has an accuracy on validation images"):
         models.compute("best", ["A", "B"], cells, tmp_path, Groups())
     assert not written
     models.compute("b", ["B"], cells, tmp_path, Groups())

@@ -38,16 +38,17 @@ def compute(
     """
     shown = at_first_place(cells)
     found = scores(methods, shown)
-    if len(found) > 1 and len(blind := found.index[found[SCORE].isna()]):
-        raise UserError(
-            f"models.{name}: {blind[0]} has no accuracy on validation images to be chosen by; name a method"
-        )
     chosen = best(found) if len(found) > 1 else methods[0]
+    if not chosen:
+        raise UserError(f"models.{name}: no method has an accuracy on validation images; name a method")
     choice = found.reset_index().assign(chosen=["yes" if method == chosen else "" for method in methods])
     choice.to_csv(folder / "choice.csv", index=False, float_format="%.4f", lineterminator="\n")
     if len(found) > 1:
         score = float(found[SCORE].max())
-        said = f"{chosen}, the best of {len(found)} by validation images ({score:.1%}, mean of classes)"
+        number = found[SCORE].count()
+        said = f"{chosen}, the best of {number} by validation images ({score:.1%}, mean of classes)"
+        if len(blind := found.index[found[SCORE].isna()]):
+            said += f"; left out, as these cannot judge it: {', '.join(blind)}"
         print(f"models/{name}: {said}", file=sys.stderr, flush=True)
     cell = next(cell for cell in shown if cell.method == chosen)
     write_model(complete(cell.runs["stage_two"]), folder, groups, licence)

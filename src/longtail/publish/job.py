@@ -10,6 +10,7 @@ from longtail.errors import UserError
 from longtail.groups import group, group_words
 from longtail.runs.lookup import locate, mixed
 from longtail.runs.store import record
+from longtail.settings.methods import settings_of
 from longtail.settings.published import Groups
 from longtail.settings.recipe import Recipe
 from longtail.settings.split import Validation
@@ -67,10 +68,20 @@ class Cell:
         found = json.loads((self.runs["stage_one"] / "metrics.json").read_text("utf-8")).get("rich", {})
         return [parts["test"] for parts in found.values()]
 
+    def learns_from_validation(self) -> bool:
+        """Whether stage one trained on validation images."""
+        recipe = self.info.get("stage_one", {}).get("settings", {}).get("recipe", {})
+        steps = [dict(phase["step"]) for phase in (recipe, *recipe.get("then", ())) if phase.get("step")]
+        options = [settings_of("steps", step.pop("name")).model_validate(step) for step in steps]
+        return any(getattr(step, "learns_from_validation", False) for step in options)
+
     def validation(self) -> float | None:
-        """Stage two's mean accuracy of the classes on validation images, a share; None without any."""
+        """Stage two's mean accuracy of the classes on validation images, a share.
+
+        None without any, and where the network has learnt from them.
+        """
         found = self.metrics().get("validation", {}).get("selection_accuracy")
-        return None if found is None else float(found)
+        return None if found is None or self.learns_from_validation() else float(found)
 
     def predictions(self) -> "dict[str, npt.NDArray[Any]]":
         """predictions.safetensors of stage two: logits, labels and sample numbers of the test images.

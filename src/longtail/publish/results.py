@@ -20,7 +20,7 @@ SPLITS = ("test", "validation")
 PLACE = ("dataset", "imbalance", "ratio", "subset_seed", "seed", "method", "recipe", "classifier")
 
 # Groups by the settings' borders. `selection_accuracy`, of validation alone, is the mean over the classes
-# that have enough validation images: by it stage two chooses.
+# that have enough validation images: by it stage two chooses. Empty where stage one trained on these images.
 MEASURED = ("accuracy", "mean_class_accuracy", *GROUPS, "expected_calibration_error", "selection_accuracy")
 
 # Of the data-rich classes, told apart among these alone, where stage one has phases about some classes.
@@ -83,6 +83,8 @@ def _measured(job: PublishedJob, cell: Cell) -> list[dict[str, Any]]:
             by_class = (found.get("per_class", []), found.get("per_class_n", []))
             groups = group_accuracy(*by_class, counts, **limits) if all(by_class) else {}
             numbers = {name: (found | groups).get(name) for name in MEASURED}
+            if cell.learns_from_validation():
+                numbers["selection_accuracy"] = None  # nothing may be chosen by it
             rows.append({"split": split, **place, "images": found.get("n"), **numbers})
     return rows
 

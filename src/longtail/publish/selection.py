@@ -1,6 +1,5 @@
 """Which method of a table is the best one by validation images. Test images choose nothing."""
 
-import json
 import math
 from collections.abc import Sequence
 from statistics import mean
@@ -31,10 +30,10 @@ def scores(methods: Sequence[str], cells: Sequence[Cell]) -> pd.DataFrame:
 
 
 def best(found: pd.DataFrame) -> str:
-    """The method with the highest score, of equals the first; "" where one has no score."""
-    return "" if found[SCORE].isna().any() else str(found[SCORE].idxmax())
+    """The method with the highest score, of equals the first; "" where none has one."""
+    return "" if found[SCORE].isna().all() else str(found[SCORE].idxmax())
 
 
 def _score(cell: Cell) -> float:
-    measured = json.loads((cell.runs["stage_two"] / "metrics.json").read_text("utf-8"))
-    return float(measured.get("validation", {}).get("selection_accuracy", math.nan))
+    score = cell.validation()
+    return math.nan if score is None else score

@@ -138,6 +138,12 @@ class Recipe(Training):
         return self.model_copy(update={"then": self.then[:number]})
 
     @property
+    def learns_from_validation(self) -> bool:
+        """Whether a step trains on validation images, so that these cannot judge the network."""
+        steps = [phase.step.options for phase in self.phases if phase.step]
+        return any(getattr(options, "learns_from_validation", False) for options in steps)
+
+    @property
     def phases(self) -> list[PhaseSettings]:
         """All phases, with everything filled in; the first is named train."""
         return phases(self)

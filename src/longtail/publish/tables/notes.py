@@ -44,6 +44,7 @@ def notes(job: PublishedJob, rows: pd.DataFrame, results: pd.DataFrame) -> list[
             if chosen
             else "Selection split: none; no row chose anything by validation images.",
             *_whole(rows),
+            *_trained_on_validation(rows),
             f"Schedule of stage one: {_by_value(built, 'schedule')}.",
             f"Augmentation: {_by_value(built, 'augmentation')}.",
             _groups(job),
@@ -153,6 +154,12 @@ def _whole(rows: pd.DataFrame) -> list[str]:
         f"Not a long-tailed result: {', '.join(names)} trained a classifier on the {COMPLETE}, "
         "images that the imbalance left out included; the features did not see these."
     ]
+
+
+def _trained_on_validation(rows: pd.DataFrame) -> list[str]:
+    labels = rows["label"][rows["trained_on_validation"].eq(True)].unique()
+    said = "trained on validation images too, which cannot judge what they trained"
+    return [f"{', '.join(labels)}: {said}."] if len(labels) else []
 
 
 def _groups(job: PublishedJob) -> str:

@@ -18,7 +18,7 @@ from longtail.settings.published import Row, Table
 
 SHOWN = (*QUANTITIES, "linear")  # what a table may show of a row, of ours or printed
 PRINTED_AT = ["section", "label", "ratio"]
-DECLARED = ["selected", "whole", "length", "augmentation", "schedule"]
+DECLARED = ["selected", "whole", "trained_on_validation", "length", "augmentation", "schedule"]
 FACTS = {"precision": "stage_one_precision", "device": "stage_one_device", "torch": "stage_one_torch"}
 
 
@@ -120,7 +120,8 @@ def _methods(job: PublishedJob, found: pd.DataFrame) -> pd.DataFrame:
     Returns:
         seeds and subset_seeds: how many. Each of FACTS: what run.json of stage one says, each value once.
         selected: what the validation images chose, "" if nothing. whole: whether stage two learnt from the
-        complete, balanced training set. length, augmentation and schedule of stage one, in words.
+        complete, balanced training set. trained_on_validation: whether stage one trained on validation
+        images. length, augmentation and schedule of stage one, in words.
     """
     test = found[found["split"] == "test"]
     facts = {name: (column, _each_once) for name, column in FACTS.items()}
@@ -142,6 +143,7 @@ def _declared(job: PublishedJob, cell: Cell) -> dict[str, Any]:
     return {
         "selected": getattr(settings, "selects", ""),
         "whole": getattr(settings, "reads", "") == "whole",
+        "trained_on_validation": recipe.learns_from_validation,
         "length": length(recipe),
         "augmentation": augmentation(recipe),
         "schedule": f"{length(recipe)} at batch size {recipe.batch_size}",

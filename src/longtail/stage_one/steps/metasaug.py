@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     # these factors from these shares of the phase on [code]
     inner_decay: StepDecay = StepDecay(form="step", at=[0.8, 0.9], factors=[0.01, 0.0001])
 
+    @property
+    def learns_from_validation(self) -> bool:
+        """Whether validation images train the network, so that they cannot judge it."""
+        return self.meta == "on"
+
     @field_validator("inner_decay")
     @classmethod
     def _of_shares(cls, decay: StepDecay) -> StepDecay:
