@@ -24,9 +24,20 @@ from longtail.settings.split import (
 )
 
 
+def of_source(validation):
+    """What goes with the source, of the keys that are given for any."""
+    other = {"unused": ("share",), "holdout": ("per_class",)}.get(
+        validation.get("source", "unused"), ("share", "per_class")
+    )
+    return {key: value for key, value in validation.items() if key not in other}
+
+
 def settings(imbalance, seed=0, **validation):
     return SplitSettings(
-        dataset="cifar100", imbalance=imbalance, subset_seed=seed, validation=Validation(**validation)
+        dataset="cifar100",
+        imbalance=imbalance,
+        subset_seed=seed,
+        validation=Validation(**of_source(validation)),
     )
 
 

@@ -427,3 +427,15 @@ def test_a_description_names_what_it_is_made_of(joint):
     assert description.classes == [str(digit) for digit in range(10)]
     assert (description.channels, description.size) == (1, (8, 8))
     assert description.origin["runs"]["stage_two"]["run"] == description.name
+
+
+def test_a_folder_that_holds_something_else_too_is_left_alone(runs, joint, tmp_path, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(joint, folder)
+    (folder / "thesis.tex").write_text("years")
+    with pytest.raises(SystemExit):
+        cli.main(["export", runs["joint"], "--to", str(folder)])
+    assert (
+        "holds thesis.tex, which would be deleted; name another folder with --to" in capsys.readouterr().err
+    )
+    assert (folder / "thesis.tex").read_text() == "years"

@@ -478,3 +478,14 @@ def test_memory_that_does_not_suffice_is_one_line_that_names_what_helps(monkeypa
     with pytest.raises(UserError, match="a: the GPU ran out of memory"):
         run.execute("stage_one", "a")
     assert kept() == ["b"]
+
+
+def test_a_folder_that_is_not_of_the_run_is_left_alone():
+    Path("mine").mkdir()
+    Path("mine/thesis.tex").write_text("years")
+    with pytest.raises(UserError, match="--into mine: has to be a folder of the run alone, named a"):
+        run.execute("stage_two", "a", "mine")
+    assert Path("mine/thesis.tex").is_file()
+    assert found() == []
+    run.execute("stage_two", "a", "elsewhere/a")
+    assert Path("elsewhere/a/run.json").is_file()

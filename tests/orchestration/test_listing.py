@@ -56,6 +56,12 @@ def test_a_training_costs_what_an_epoch_of_one_like_it_did(planned):
     assert estimates.of(longer(planned, iterations=100)) == Cost(50.0, 0.0, 500, 1, 0)
 
 
+def test_runs_that_shared_a_gpu_took_a_share_of_its_time_each(planned):
+    facts = {"device": "NVIDIA H100", "epochs": 2, "steps": 40, "runs_at_once": 8}
+    estimates = Estimates([(record(a_run(planned, "stage_one", "ce"), 80.0, **facts), 500)])
+    assert estimates.of(longer(planned, epochs=2)) == Cost(0.0, 10.0, 500, 1, 0)
+
+
 def test_the_median_of_those_most_alike_counts(planned):
     run = a_run(planned, "stage_two", "afg")
     other = a_run(planned, "stage_two", "joint")

@@ -247,6 +247,58 @@ def test_dvc_yaml_depends_on_all_code_that_a_layer_is_hashed_with(root, everythi
                 assert covered or file.stat().st_size < 200, f"dvc.yaml: {step} lacks {name}"
 
 
+EDITS = {  # a key and another value, by the path in params.yaml
+    "imbalance.ratios": [20],
+    "validation": {"source": "unused", "per_class": 10},
+    "subset_seed": 1,
+    "seeds": [5],
+    "precision": "float32",
+    "training.batch_size": 64,
+    "presets.steps.learning_rate.warmup": 4,
+    "stage_one.graloss.loss.gamma.b": 5,
+    "features.views": 2,
+    "stage_two.ssd_labels.epochs": 6,
+    "stage_two.afg.k": 3,
+    "figures.gradient_distortion.balanced.per_class": 90,
+    "sweeps.gamma_b.grid": {"stage_one.loss.gamma.b": [7]},
+}
+
+
+@pytest.fixture(scope="module")
+def one_of_each(root):
+    """params.yaml as it stands, with one ratio and one seed, and its plan."""
+    settings = parse((root / "params.yaml").read_text())
+    settings |= {"imbalance": {"profile": "exponential", "ratios": [100]}, "seeds": [0]}
+    for table in settings["tables"].values():
+        table.pop("ratios", None)
+    return settings, plan(Params.read(settings))
+
+
+@pytest.mark.parametrize("key", EDITS)
+def test_dvc_yaml_has_every_key_that_changes_the_runs_of_a_layer(root, one_of_each, key):
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    settings, before = one_of_each
+    edited = deepcopy(settings)
+    *path, last = key.split(".")
+    block = edited
+    for word in path:
+        block = block[word]
+    assert block.get(last) != EDITS[key]
+    block[last] = EDITS[key]
+    after = plan(Params.read(edited))
+    changed = [step for step in STEPS if {*before.runs(step)} != {*after.runs(step)}]
+    assert changed
+    for step in changed:
+        assert key.partition(".")[0] in stages[step]["params"], step
+
+
+def test_dvc_yaml_has_the_key_of_the_pictures_that_a_network_sees(root):
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    for step in ("acquire", "stage_one", "features", "stage_two"):
+        assert "data" in stages[step]["params"]
+    assert "data" in stages["tables"]["do"]["params"]
+
+
 def demo(root, **changes):
     settings = parse((root / "workflow/settings/demo.yaml").read_text())
     return Params.read({**settings, **changes})

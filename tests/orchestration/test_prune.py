@@ -1,6 +1,7 @@
 """What `longtail prune` deletes: finished runs that no settings need, and no run that a process is at."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,25 @@ def test_a_training_at_work_keeps_its_checkpoint(unneeded, capsys):
     said = capsys.readouterr()
     assert re.fullmatch(rf".*{at_work}: stays, a process is at this run\n", said.err)
     assert said.out.endswith(f"{len(others)} folders deleted\n")
+
+
+def test_settings_files_of_either_suffix_keep_their_runs_and_the_question_names_them(unneeded, capsys):
+    Path("mine.yml").write_text(TINY)
+    prune(["params.yaml"], yes=True)
+    assert all(checkpoint(name).exists() for name in unneeded)
+    assert "every run is needed by params.yaml, mine.yml" in capsys.readouterr().out
+
+
+def test_other_work_trees_are_named(unneeded, capsys, tmp_path):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (
+        ["init", "-q"],
+        ["commit", "-q", "--allow-empty", "-m", "first"],
+        ["worktree", "add", "-q", "t"],
+    ):
+        subprocess.run([*git, *words], check=True, capture_output=True)
+    store.home.cache_clear()
+    prune(["params.yaml"], yes=True)
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 't'}: shares this store, and its settings files were not read" in said
+    assert "needed by none of params.yaml" in said

@@ -124,3 +124,31 @@ def test_a_record_that_a_job_of_other_settings_has_taken_away_is_no_error(monkey
     monkeypatch.setattr(stamp, "read_record", taken)
     assert stamp.stamp(PLAN) == []
     assert Path(f"{FILES[0]}.edited").read_text() == "edited"
+
+
+def stale(identity: str = "d" * 64) -> None:
+    """What a later plan, of other settings, makes of what is there."""
+    other = SimpleNamespace(**{**vars(ITEM), "identity": identity})
+    assert stamp.stamp(SimpleNamespace(published=lambda: [other], acquire={})) == []
+
+
+@pytest.mark.parametrize("identity", [IDENTITY, "d" * 64])
+def test_every_edit_by_hand_is_kept_whatever_else_has_changed_and_nothing_is_deleted(identity, capsys):
+    table, copies = Path(FILES[0]), ["page.csv.edited", "page.csv.edited.2"]
+    for number, text in enumerate(("one", "one", "two", "two")):
+        table.write_text(text)
+        stale(identity)
+        assert sorted(path.name for path in Path("results").glob("*.edited*")) == copies[: 1 + number // 2]
+    assert [Path("results", copy).read_text() for copy in copies] == ["one", "two"]
+    assert all(Path(file).is_file() for file in (*FILES, ITEM.record))
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"results/page.csv: was edited by hand; a copy is kept as results/{one}" for one in copies
+    ]
+
+
+def test_what_nobody_edited_has_no_copy():
+    stale()
+    Path(FILES[1]).unlink()
+    stale(IDENTITY)
+    assert not list(Path("results").glob("*.edited*"))

@@ -13,6 +13,7 @@ from longtail.orchestration.planner import plan
 from longtail.runs.identity import file_digest
 from longtail.settings.methods import method_module, settings_of
 from longtail.settings.params import Params
+from longtail.settings.published import Groups
 from longtail.settings.reading import read_file
 from tests import published_runs as made
 
@@ -159,3 +160,13 @@ def test_the_plan_knows_a_list_by_its_content(root, tmp_path, monkeypatch):
     assert len(identities) == 3
     assert absent["gamma"].identity == planned()["gamma"].identity
     assert "files" not in absent["gamma"].planned["context"]
+
+
+@pytest.mark.parametrize(("few_below", "many_above"), [(0, 100), (600, 700), (1, 2), (20, 100)])
+def test_groups_outside_of_the_drawn_sizes_have_no_band(tmp_path, few_below, many_above):
+    datasets = [{"label": "balanced", "exponential": {"classes": 20, "largest": 500, "ratio": 1}}]
+    groups = Groups(few_below=few_below, many_above=many_above)
+    axis = draw(tmp_path, datasets, groups=groups)
+    bottom, top = axis.get_ylim()
+    for text in axis.texts:
+        assert bottom <= text.xy[1] <= top

@@ -453,7 +453,7 @@ def _silhouette(points: np.ndarray, labels: np.ndarray) -> float:
     ("options", "line"),
     [
         ({"classes": [0, 100]}, "tsne.classes: there is no class 100; 0 to 99"),
-        ({"classes": [3]}, "tsne.classes: needs two classes"),
+        ({"classes": [3, 3]}, "tsne.classes: needs two classes"),
         ({"methods": ["nobody"]}, "tsne.methods: 'nobody' is not in table2"),
     ],
 )

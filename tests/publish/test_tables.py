@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -580,6 +581,10 @@ def test_latex_rows_have_as_many_cells_as_columns_and_text_is_escaped(tmp_path):
     rows = [{"section": "a & b", "label": "50% of_x", "method": "CE", "printed": False}, made.ROWS[6]]
     text = written(made.job(tmp_path, made.table(rows=rows, caption="Acc_1 <5>")))["tex"]
     assert r"\caption{Acc\_1 $<$5$>$. Dataset" in text
+    named = replace(made.job(tmp_path, made.table(rows=rows[:1])), name="afg_readings")
+    assert r"\label{tab:afg_readings}" in written(named)["tex"]
+    bracket = [{"section": "a", "label": "[CE]", "method": "CE", "printed": False}]
+    assert "\n    {}[CE] &" in written(made.job(tmp_path, made.table(rows=bracket)))["tex"]
     assert r"\textbf{a \& b}" in text
     columns = [len(found) for found in re.findall(r"begin\{tabular\}\{@\{\}l(r+)@", text)]
     body = [line for line in text.splitlines() if line.startswith((r"    50\% of\_x", "    GLAG"))]

@@ -124,6 +124,15 @@ def test_what_is_imported_for_types_alone_does_not_count(package):
     assert "longtail.data.part" in closure(STEP)
 
 
+def test_what_runs_beside_an_import_for_types_counts(package):
+    constants = package / "data/constants.py"
+    types = "if TYPE_CHECKING:\n    TWO = int\nelse:\n    TWO = {}\n\nONE = 1\n"
+    constants.write_text(types.format(2))
+    before = code_digest(STEP)
+    constants.write_text(types.format(3))
+    assert code_digest(STEP) != before
+
+
 def test_a_module_may_move_and_have_another_name(package):
     """As long as the import lines follow; what they bind keeps its name."""
     before = code_digest(STEP)

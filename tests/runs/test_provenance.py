@@ -87,6 +87,14 @@ def test_a_run_that_was_stored_before_digests_were_kept_is_trusted_at_first_sigh
         store.verify(folder, "a" * 64)
 
 
+def test_after_a_power_loss_an_empty_digest_is_no_edit():
+    finished("stage_two", "a", metrics="{}")
+    digest = store.home(Path.cwd()) / "records/stage_two/a"
+    digest.write_text("")
+    assert lookup.find("stage_two", "a", "a" * 64, {}) == store.stored("stage_two", "a")
+    assert len(digest.read_text().strip()) == 64
+
+
 def test_a_run_that_the_store_has_not_got_is_known_by_its_own_record():
     """As in a fresh clone after `dvc pull`."""
     finished("stage_two", "a", metrics="{}")

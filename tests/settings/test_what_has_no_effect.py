@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from longtail.settings.recipe import Optimiser, Recipe
 from longtail.settings.schedules import Exponential, StepDecay
+from longtail.settings.split import Validation
 from longtail.stage_two import linear_probe
 
 CE = {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 0.0}}
@@ -60,3 +61,16 @@ def test_what_has_no_number():
         Exponential(form="exponential", b=1000.0)
     with pytest.raises(ValidationError, match="greater than or equal to 0"):
         StepDecay(form="step", at=[1], factors=[-0.1])
+
+
+@pytest.mark.parametrize(
+    ("validation", "line"),
+    [
+        ({"source": "holdout", "per_class": 5}, "per_class goes with source unused, not with holdout"),
+        ({"source": "unused", "share": 0.2}, "share goes with source holdout, not with unused"),
+        ({"source": "test", "per_class": 5}, "per_class goes with source unused, not with test"),
+    ],
+)
+def test_keys_of_another_source_of_validation_images(validation, line):
+    with pytest.raises(ValidationError, match=line):
+        Validation.model_validate(validation)

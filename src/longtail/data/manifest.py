@@ -97,15 +97,18 @@ def write(dataset: str, entries: Iterable[Entry]) -> Path:
 def write_table(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV of any text, surrogates of odd file names too, under a temporary name and rename it."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as lines:
-        plain = csv.writer(lines, lineterminator="\n")
-        quoted = csv.writer(lines, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow(columns)
-        for row in rows:
-            # Python's writer leaves a lone carriage return unquoted, and its reader ends the line there
-            odd = any(isinstance(cell, str) and "\r" in cell for cell in row)
-            (quoted if odd else plain).writerow(row)
-    temporary.replace(file)
+    try:
+        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as lines:
+            plain = csv.writer(lines, lineterminator="\n")
+            quoted = csv.writer(lines, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            plain.writerow(columns)
+            for row in rows:
+                # Python's writer leaves a lone carriage return unquoted, and its reader ends the line there
+                odd = any(isinstance(cell, str) and "\r" in cell for cell in row)
+                (quoted if odd else plain).writerow(row)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def digest(entries: Iterable[Entry]) -> str:

@@ -118,11 +118,19 @@ def _groups(run: Finished, settings: str | None) -> Groups:
     return params.groups
 
 
+MADE = {WEIGHTS, ONNX, DESCRIPTION, CARD, "choice.csv", "model.identity.json"}  # the last two by a workflow
+
+
 def _refuse_another(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UserError(f"{target}: is no folder; name another with --to")
-    if target.is_dir() and any(target.iterdir()) and not (target / DESCRIPTION).is_file():
+    there = sorted(entry.name for entry in target.iterdir()) if target.is_dir() else []
+    if there and DESCRIPTION not in there:
         raise UserError(f"{target}: is there and no exported model; name another folder with --to")
+    if strange := [name for name in there if name not in MADE]:
+        raise UserError(
+            f"{target}: holds {strange[0]}, which would be deleted; name another folder with --to"
+        )
 
 
 def _write(run: Finished, target: Path, groups: Groups, licence: str | None) -> None:

@@ -179,9 +179,11 @@ def _finished_with_other_code(run: Run) -> str | None:
 def _append(lines: Sequence[dict[str, str]]) -> None:
     if not lines:
         return
-    new = not ADOPTED.exists()
+    before = ADOPTED.read_text("utf-8") if ADOPTED.exists() else ""
     with ADOPTED.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
+        if not before:
             writer.writeheader()
+        elif not before.endswith("\n"):  # as an editor may leave it
+            file.write("\n")
         writer.writerows(lines)

@@ -51,7 +51,8 @@ class _Measured(NamedTuple):
 
     @classmethod
     def of(cls, record: Mapping[str, Any], disk: int) -> "_Measured":
-        seconds, facts = float(record["seconds"]), record["facts"]
+        facts = record["facts"]
+        seconds = float(record["seconds"]) / facts.get("runs_at_once", 1)  # of a GPU that they shared
         epochs, steps = facts.get("epochs") or 1, facts.get("steps") or 1
         on_gpu = "NVIDIA" in str(facts.get("device", ""))
         return cls(seconds, seconds / epochs, seconds / steps, float(disk), float(on_gpu))

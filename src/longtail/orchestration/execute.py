@@ -42,6 +42,8 @@ def execute(step: str, name: str, into: str | None = None) -> None:
     """
     planned = read_plan(step, name)
     folder, seconds = Path(into or planned["folder"]), budget(step)
+    if folder.resolve().name != name:  # what else it holds would be deleted
+        raise UserError(f"--into {folder}: has to be a folder of the run alone, named {name}")
     with ExitStack() as device:
         with store.locked(step, name):
             finished = find(step, name, planned["identity"], input_records(planned))
@@ -156,6 +158,8 @@ def compute_together(planned: dict[str, Any], at_once: int) -> Path:
         for other in companions(step, planned["run"]):
             if len(begun) == at_once:
                 break
+            if not _is_small(other):
+                continue
             try:
                 with ExitStack() as lock:
                     held = lock.enter_context(store.locked(step, other["run"], wait=False))

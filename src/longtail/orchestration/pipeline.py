@@ -160,10 +160,11 @@ class _Change:
         changed["cmd"] = changed["cmd"].replace(
             "snakemake -- ", f"snakemake --config {shlex.quote(f'params={self.settings}')} -- "
         )
+        every = "models" in stage["params"]  # of what is published: also keys that params.yaml does not have
         changed["params"] = [
             {file: known}
             for file, keys in self.keys.items()
-            if (known := [key for key in stage["params"] if key in keys])
+            if (known := keys if every else [key for key in stage["params"] if key in keys])
         ]
         dependencies = [item for item in changed["deps"] if self._is_there(item)]
         return {**changed, "deps": dependencies}

@@ -5,6 +5,7 @@ runs of its dataset, stays. So does a run that a process is at, whose settings w
 """
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,15 @@ def _is_settings(file: Path) -> bool:
     return isinstance(data, dict) and ("dataset" in data or "like" in data)
 
 
+def _other_trees() -> list[str]:
+    """The repository's other work trees."""
+    command = ["git", "worktree", "list", "--porcelain"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    trees = [line.removeprefix("worktree ") for line in told if line.startswith("worktree ")]
+    here = Path.cwd().resolve()
+    return [tree for tree in trees if not here.is_relative_to(Path(tree).resolve())]
+
+
 def prune(settings: Sequence[str], yes: bool = False) -> None:
     """Show every run folder, in results and in the store, that the settings do not need; delete them.
 
@@ -33,8 +43,8 @@ def prune(settings: Sequence[str], yes: bool = False) -> None:
         UserError: if the answer is not yes, or settings that are named cannot be planned.
     """
     plans = [plan(Params.load(source), source) for source in settings]
-    others = [str(file) for file in sorted(Path("workflow/settings").rglob("*.yaml"))]
-    others += [str(file) for file in sorted(Path().glob("*.yaml")) if _is_settings(file)]
+    others = [str(file) for file in sorted(Path("workflow/settings").rglob("*.y*ml"))]
+    others += [str(file) for file in sorted(Path().glob("*.y*ml")) if _is_settings(file)]
     spared = set()  # datasets
     for source in dict.fromkeys(others):
         if source in settings:
@@ -65,6 +75,9 @@ def prune(settings: Sequence[str], yes: bool = False) -> None:
         return
     for folder, _ in doomed:
         print(f"{_megabytes(folder):10.1f} MB  {folder}")
+    print(f"needed by none of {', '.join(planned.source for planned in plans)}; others are named with --also")
+    for tree in _other_trees():
+        print(f"{tree}: shares this store, and its settings files were not read")
     if not yes and input(f"delete these {len(doomed)} folders? [y/N] ").strip().lower() not in ("y", "yes"):
         raise UserError("nothing deleted")
     deleted = 0

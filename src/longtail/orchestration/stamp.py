@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from longtail.orchestration.batching import ahead
@@ -61,7 +62,7 @@ def _stamp(item: Published, newest: float) -> bool:
             if _time(str(path)) <= newest:
                 _set_time(path, newest + 0.01)
         return True
-    _clear_edited(item)
+    _keep_edited(item)
     if files := _files(item):
         _ask_again(item)
     for path in files:
@@ -106,22 +107,20 @@ def _time(path: str) -> float:
         return 0.0
 
 
-def _clear_edited(item: Published) -> None:
-    """Where the record is the plan's but a file was edited or deleted, no input is new: make room for all.
-
-    An edited file is kept beside its place.
-    """
-    found = read_record(item.record)
-    if found.get("identity") != item.identity:
-        return
+def _keep_edited(item: Published) -> None:
+    """Copy what was edited by hand, by the record beside it, before Snakemake deletes it to make it anew."""
+    made = read_record(item.record).get("outputs", {})
     for path in map(Path, item.outputs):
-        if path.is_file() and file_digest(path) == found.get("outputs", {}).get(path.name):
-            path.unlink(missing_ok=True)
-        elif path.is_file():
-            edited = path.with_name(f"{path.name}.edited")
-            path.replace(edited)
-            print(f"{path}: was edited by hand; kept as {edited}, made anew", file=sys.stderr)
-    Path(item.record).unlink(missing_ok=True)
+        if path.name not in made or not path.is_file() or (now := file_digest(path)) == made[path.name]:
+            continue
+        for number in count(1):
+            copy = path.with_name(f"{path.name}.edited" + (f".{number}" if number > 1 else ""))
+            if not copy.exists():
+                shutil.copyfile(path, copy)
+                print(f"{path}: was edited by hand; a copy is kept as {copy}", file=sys.stderr)
+                break
+            if file_digest(copy) == now:
+                break
 
 
 def _set_time(path: Path, when: float) -> None:

@@ -75,6 +75,8 @@ def _expanded(params: Params, name: str, sweep: Sweep) -> Params:
         rows.append(Row(section=sweep.method, label=label, method=label, printed=False, values=said))
         points.append({"method": label, "values": list(values)})
     named = {block.stage_one for recipe in recipes.values() for _, block in references(recipe)}
+    if params.imbalance.ratios is None and sweep.ratio is not None:
+        raise UserError(f"sweeps.{name}.ratio: imbalance.profile {params.imbalance.profile} has no ratios")
     ratios = None if params.imbalance.ratios is None else [_ratio(params, name, sweep)]
     caption = sweep.caption or f"{sweep.method} over {' and '.join(sweep.grid)}"
     table = Table(caption=caption, ratios=ratios, rows=rows)

@@ -41,8 +41,11 @@ def write(checked: "Checked", file: Path) -> None:
         mpl.rcParams.update(STYLE)
         figure = draw(checked)
         temporary = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
-        figure.savefig(temporary, dpi=150, metadata=WITHOUT_DATE["png"])
-        temporary.replace(file)
+        try:
+            figure.savefig(temporary, dpi=150, metadata=WITHOUT_DATE["png"])
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def draw(checked: "Checked") -> Figure:

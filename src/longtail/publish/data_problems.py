@@ -104,12 +104,10 @@ def _issues_view(issues: LabelIssues, root: Path | None) -> dict[str, Any]:
                 "left": row["suspects"] - len(pictures),
             }
         )
-    judged = int((issues.classes["pictures"] >= 5).sum())
     return {
         "suspects": some(len(issues.suspects), "picture"),
         "classes": shown,
-        "judged": f"{judged:,} of {some(len(issues.classes), 'class')}",
-        "small": [row for row in shown if not row["pictures"]],
+        "judged": f"{issues.judged:,} of {some(len(issues.classes), 'class')}",
     }
 
 

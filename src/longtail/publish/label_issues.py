@@ -26,6 +26,7 @@ from longtail.publish.out_of_fold import FOLDS, out_of_fold
 from longtail.runs.frames import read_frame
 from longtail.runs.store import record
 
+NOT_JUDGED = "not judged"
 FILE, CLASSES_FILE = "label_issues.csv", "label_issues_by_class.csv"
 MANY = 0.2  # share of a class from which suspects say more about the classifier than about the labels
 SEED = 0  # of the folds and the classifiers
@@ -68,6 +69,11 @@ class LabelIssues:
 
     suspects: pd.DataFrame
     classes: pd.DataFrame
+
+    @property
+    def judged(self) -> int:
+        """How many classes were judged."""
+        return int((~self.classes["note"].str.startswith(NOT_JUDGED)).sum())
 
 
 def read_pictures(features: Path, split: Path, raw: Path) -> FeaturePictures:
@@ -135,11 +141,11 @@ def find(pictures: FeaturePictures) -> LabelIssues:
                     "suggested_confidence": float(own.max()),
                 }
             )
-    return _by_class(rows, names, counts.tolist(), groups.tolist())
+    return _by_class(rows, names, counts.tolist(), groups.tolist(), len(known) == 1)
 
 
 def _by_class(
-    rows: list[dict[str, object]], names: list[str], counts: list[int], groups: list[int]
+    rows: list[dict[str, object]], names: list[str], counts: list[int], groups: list[int], alone: bool
 ) -> LabelIssues:
     head = ["file", "part", "sample", "class", "suggested", "self_confidence", "suggested_confidence"]
     suspects = pd.DataFrame(rows, columns=head).sort_values(
@@ -148,7 +154,7 @@ def _by_class(
     label = suspects["class"].astype("int64")
     suspects["rank"] = suspects.groupby(label).cumcount() + 1
     number = label.value_counts().reindex(range(len(names)), fill_value=0).tolist()
-    notes = [_note(*said) for said in zip(number, counts, groups, strict=True)]
+    notes = [_note(*said, alone) for said in zip(number, counts, groups, strict=True)]
     suspects["note"] = [notes[one] for one in label]
     suspects["class"] = [names[one] for one in label]
     shares = [suspected / count if count else 0.0 for suspected, count in zip(number, counts, strict=True)]
@@ -158,11 +164,13 @@ def _by_class(
     return LabelIssues(suspects, classes)
 
 
-def _note(suspected: int, count: int, groups: int) -> str:
+def _note(suspected: int, count: int, groups: int, alone: bool) -> str:
     if count >= FOLDS > groups:
-        return f"not judged: {groups} of the {FOLDS} groups of pictures that it takes"
+        return f"{NOT_JUDGED}: {groups} of the {FOLDS} groups of pictures that it takes"
     if count < FOLDS:
-        return f"not judged: {count} of the {FOLDS} pictures that it takes"
+        return f"{NOT_JUDGED}: {count} of the {FOLDS} pictures that it takes"
+    if alone:
+        return f"{NOT_JUDGED}: no other class has {FOLDS} pictures"
     if suspected > MANY * count:
         return f"more than a fifth of {count} suspected: the classifier may not know the class"
     return ""

@@ -7,6 +7,7 @@ the repository's main work tree. Snakemake, DVC and git may remove the first; th
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from longtail.errors import UserError
 from longtail.runs.identity import digest, file_digest
 from longtail.runs.steps import PUBLISHED, STEPS
 
+DIGEST = re.compile("[0-9a-f]{64}")
 PLANNED = Path(".longtail/plan")  # what commands are told, of this work tree
 TOLD = {  # keys that a file of the plan has, by its kind
     "runs": {"step", "run", "identity", "settings", "inputs", "code", "modules", "folder"},
@@ -172,10 +174,11 @@ def record_digest(step: str, run: str) -> str | None:
     kept = stored(step, run) / "run.json"
     if not kept.is_file():
         return None
-    try:
-        return _digest_file(step, run).read_text("utf-8").strip()
-    except OSError:
-        found = file_digest(kept)
+    with suppress(OSError, UnicodeDecodeError):
+        found = _digest_file(step, run).read_text("utf-8").strip()
+        if DIGEST.fullmatch(found):  # after a power loss a file may be empty
+            return found
+    found = file_digest(kept)
     with suppress(OSError):  # a store that cannot be written to
         _keep_digest(kept, step, run)
     return found

@@ -121,6 +121,13 @@ class Validation(Settings):
     per_class: int = Field(20, ge=1, le=1_000_000_000)  # of `unused`, as ImageNet-LT's official list has 20
     share: float = Field(0.1, gt=0, lt=1)  # of `holdout`
 
+    @model_validator(mode="after")
+    def _keys_fit_the_source(self) -> "Validation":
+        for key, source in (("per_class", "unused"), ("share", "holdout")):
+            if self.source != source and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} goes with source {source}, not with {self.source}")
+        return self
+
     def kept(self, hashed: bool = False) -> dict[str, Any]:
         """Only the keys that the source reads."""
         read = {"unused": {"source", "per_class"}, "holdout": {"source", "share"}}

@@ -4,16 +4,17 @@ It shows what AFG draws from: real features of the class, the Gaussian that fits
 drawn features, and where the class's test images lie, which neither has seen.
 """
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
+from pydantic import Field
 from safetensors.numpy import load_file
 
 from longtail.errors import UserError
-from longtail.publish.figures.drawing import COLOURS, INK, at_ratio, heading
+from longtail.publish.figures.drawing import COLOURS, INK, at_ratio, class_names, heading
 from longtail.publish.job import Cell, PublishedJob
 from longtail.random import generator
 from longtail.settings.base import Settings as BaseSettings
@@ -32,7 +33,8 @@ class Settings(BaseSettings):
     table: str = "table2"
     ratio: float | None = None  # null: 100 if it is there, else the first
     label: int | None = None  # a tail class; null: the smallest
-    dimensions: list[int] | None = None  # two; null: those in which the drawn features vary most
+    # two; null: those in which the drawn features vary most
+    dimensions: list[Annotated[int, Field(ge=0)]] | None = Field(None, min_length=2, max_length=2)
     reads: ClassVar[tuple[str, ...]] = ("features", "stage_two", "split")
 
 
@@ -54,7 +56,9 @@ def draw(job: PublishedJob) -> Figure:
     seen = tukey(images, generation.tukey.of_classifier).numpy()
     every = _draws(data, generation, torch.from_numpy(confidence).nan_to_num(0), label)
     drawn = every[:: len(data.views)]  # as many as an epoch has
-    x, y = job.settings.dimensions or sorted(np.argsort(-every.var(0), kind="stable")[:2].tolist())
+    if (wanted := job.settings.dimensions) and max(wanted) >= every.shape[1]:
+        raise UserError(f"figures.{job.name}.dimensions: features have {every.shape[1]}, from 0")
+    x, y = wanted or sorted(np.argsort(-every.var(0), kind="stable")[:2].tolist())
 
     figure = Figure(figsize=(6.2, 5.6))
     axis = figure.add_subplot()
@@ -85,7 +89,7 @@ def draw(job: PublishedJob) -> Figure:
     axis.autoscale_view()
     axis.set_xlabel(f"feature {x}")
     axis.set_ylabel(f"feature {y}")
-    name = cell.frame("split", "counts.csv")["name"].iloc[label]
+    name = class_names(cell)[label]
     axis.set_title(
         f"{heading(job, [cell])} ({cell.method})\nclass {name}, $c_y$ = {confidence[label]:.2f}; "
         f"ellipses: {DEVIATIONS:g} standard deviations"

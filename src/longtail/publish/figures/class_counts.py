@@ -211,8 +211,9 @@ def _bands(job: PublishedJob, axis: Axes) -> None:
     """The groups by the settings' borders."""
     low, high = thresholds(job)
     bottom, top = axis.get_ylim()
-    bands = {"few": (bottom, min(low, top)), "medium": (low, min(high, top)), "many": (high, top)}
-    for name, (start, end) in bands.items():
+    bands = {"few": (bottom, low), "medium": (low, high), "many": (high, top)}
+    for name, (first, last) in bands.items():
+        start, end = max(first, bottom), min(last, top)
         if start < end:
             axis.axhspan(start, end, color=GROUP_COLOURS[name], alpha=0.09, linewidth=0)
             axis.annotate(

@@ -23,7 +23,7 @@ from pydantic import Field
 from safetensors.torch import load_file
 
 from longtail.errors import UserError
-from longtail.publish.figures.drawing import at_ratio, by_method, chosen, heading
+from longtail.publish.figures.drawing import at_ratio, by_method, chosen, class_names, heading
 from longtail.publish.job import Cell, PublishedJob
 from longtail.settings.base import Settings as BaseSettings
 
@@ -94,7 +94,7 @@ def draw(job: PublishedJob) -> Figure:
     cells = at_ratio(job, job.settings.ratio)
     methods = _methods(job, by_method(cells))
     sizes, labels = cells[0].class_counts(), _classes(job, cells[0])
-    names = cells[0].frame("split", "counts.csv")["name"]
+    names = class_names(cells[0])
     rows = -(-len(methods) // ACROSS)
     figure = Figure(figsize=(0.4 + 4.1 * min(ACROSS, len(methods)), 0.9 + 4.7 * rows))
     axes = figure.subplots(rows, min(ACROSS, len(methods)), squeeze=False).ravel()
@@ -209,12 +209,13 @@ def _methods(job: PublishedJob, methods: dict[str, list[Cell]]) -> dict[str, lis
 
 
 def _classes(job: PublishedJob, cell: Cell) -> tuple[int, int]:
-    """Labels of the large and the small class, of equal ones the first and the last."""
+    """Labels of the largest and the smallest class with test images, of equal ones the first and the last."""
     sizes = cell.class_counts()
     by_size = sorted(range(len(sizes)), key=lambda label: (-sizes[label], label))
     wanted: list[int] | None = job.settings.classes
     if wanted is None:
-        return by_size[0], by_size[-1]
+        tested = [label for label in by_size if cell.frame("split", "counts.csv")["test"][label]]
+        return tested[0], tested[-1]
     if wrong := [label for label in wanted if label not in by_size]:
         raise UserError(f"figures.{job.name}.classes: there is no class {wrong[0]}; 0 to {len(sizes) - 1}")
     if wanted[0] == wanted[1]:

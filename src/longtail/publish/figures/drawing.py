@@ -90,6 +90,11 @@ def compute(job: PublishedJob) -> None:
         save(draw(job), job.folder / job.name)
 
 
+def class_names(cell: Cell) -> list[str]:
+    """The classes in label order, as text in which $ begins no formula."""
+    return [str(name).replace("$", r"\$") for name in cell.frame("split", "counts.csv")["name"]]
+
+
 @contextmanager
 def without_glyph_warnings() -> Iterator[None]:
     """Names in letters that the font lacks are drawn as boxes, without a warning for each."""

@@ -14,7 +14,7 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
 from longtail.errors import UserError
-from longtail.publish.figures.drawing import COLOURS, at_ratio, by_method, heading
+from longtail.publish.figures.drawing import COLOURS, at_ratio, by_method, class_names, heading
 from longtail.publish.job import Cell, PublishedJob
 from longtail.settings.base import Settings as BaseSettings
 
@@ -28,7 +28,8 @@ class Settings(BaseSettings):
     table: str = "table2"
     ratio: float | None = None  # null: 100 if it is there, else the first
     methods: list[str] | None = None  # one for each stage one; null: those whose classifier is stage one's
-    classes: list[int] | None = None  # labels; null: eight from the largest to the smallest class
+    # labels, eight at most; null: eight from the largest to the smallest class
+    classes: list[int] | None = Field(None, min_length=2, max_length=8)
     perplexity: float = Field(30.0, gt=1)
     reads: ClassVar[tuple[str, ...]] = ("features", "split")
 
@@ -38,7 +39,7 @@ def draw(job: PublishedJob) -> Figure:
     cells = at_ratio(job, job.settings.ratio)
     methods = _methods(job, by_method(cells))
     labels = _classes(job, cells[0])
-    names = cells[0].frame("split", "counts.csv")["name"]
+    names = class_names(cells[0])
     sizes = cells[0].class_counts()
     figure = Figure(figsize=(0.4 + 3.1 * len(methods), 4.1))
     axes = figure.subplots(1, len(methods), squeeze=False)[0]
@@ -55,8 +56,8 @@ def draw(job: PublishedJob) -> Figure:
             axis.scatter(
                 *places[own == label].T,
                 s=11,
-                color=CLASS_COLOURS[place % len(MARKS)],
-                marker=MARKS[place % len(MARKS)],
+                color=CLASS_COLOURS[place],
+                marker=MARKS[place],
                 linewidth=0,
                 alpha=0.75,
                 label=f"{names[label]} ({sizes[label]})",

@@ -29,11 +29,12 @@ def _runs(step: str, cells: Iterable[Cell]) -> dict[str, dict[str, Any]]:
             continue
         facts, seconds = record.get("facts", {}), record.get("seconds")
         seed = record.get("settings", {}).get("seed")
+        shared = f" ({facts['runs_at_once']} at once)" if "runs_at_once" in facts else ""
         found[identity] = {
             "name": str(record.get("run")),
             "cells": [
                 EMPTY if seed is None else Shown(str(seed), float(seed)),
-                EMPTY if seconds is None else Shown(f"{seconds:,.1f}", float(seconds)),
+                EMPTY if seconds is None else Shown(f"{seconds:,.1f}{shared}", float(seconds)),
                 Shown(cell.fact(step, "device")),
                 Shown(cell.fact(step, "precision")),
                 Shown(cell.package(step, "torch")),

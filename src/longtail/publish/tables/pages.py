@@ -57,6 +57,7 @@ def rendered(job: PublishedJob, rows: pd.DataFrame, results: pd.DataFrame) -> di
     """
     view = {
         "name": job.name,
+        "key": Markup(job.name),  # a label of LaTeX, in which an escaped underscore is an error
         "caption": job.settings.caption,
         "dataset": job.dataset,
         "blocks": _blocks(job, rows),

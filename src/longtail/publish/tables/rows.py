@@ -97,9 +97,14 @@ def _printed(job: PublishedJob) -> pd.DataFrame:
 
 def _imbalances(job: PublishedJob, printed: pd.DataFrame) -> pd.DataFrame:
     """The imbalances of a table in words, and their ratios: those of our runs, else the printed ones."""
-    ours = {cell.imbalance_words: _key(cell.ratio) for cell in job.cells}
+    ours = {cell.imbalance_words: _printed_at(cell) for cell in job.cells}
     others = {f"ratio {float(key):g}" if key else "natural": key for key in printed["ratio"]}
     return pd.DataFrame(list((ours or others).items()), columns=["imbalance", "ratio"], dtype=str)
+
+
+def _printed_at(cell: Cell) -> str:
+    """Where papers print what is comparable with a cell; a Pareto tail of ours is printed by none."""
+    return cell.imbalance if cell.ratio is None and cell.imbalance.startswith("pareto") else _key(cell.ratio)
 
 
 def _key(ratio: float | None) -> str:
