@@ -47,11 +47,6 @@ def nodes(settings: StageOneSettings) -> int:
     return given if recipe.devices >= given and recipe.shards % given == 0 else 1
 
 
-def is_one_of_several() -> bool:
-    """Whether this process was started by torchrun."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
 def command(number: int, machines: int, file: Path, environment: Mapping[str, str]) -> list[str]:
     """What starts the processes of a run, `number` on each of so many nodes of a Slurm job."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(number)]
