@@ -34,25 +34,26 @@ class Jitter(Settings):
     """Random colours: every factor is uniform in [1 - strength, 1 + strength], in this order [ours]."""
 
     brightness: Strength = 0.4  # Decoupling's code: 0.4 each
-    contrast: Strength = 0.4
-    saturation: Strength = 0.4
+    contrast: Strength = 0.4  # the factor is within 1 ± this
+    saturation: Strength = 0.4  # the factor is within 1 ± this
 
 
 class RandAugment(Settings):
     """Operations of one magnitude, chosen at random (Cubuk et al. 2020), as torchvision's RandAugment."""
 
-    operations: int = Field(2, ge=1, le=100)
-    magnitude: int = Field(9, ge=0, le=30)
+    operations: int = Field(2, ge=1, le=100)  # of each image, one after the other
+    magnitude: int = Field(9, ge=0, le=30)  # of all operations
 
 
 class Augmentation(Settings):
     """Batched augmentation of uint8 images, in the order of these keys, after `resized_crop`."""
 
     crop: int = Field(4, ge=0, le=4096)  # padding in pixels; 0: no crop
-    flip: bool = True
+    flip: bool = True  # left and right at random
+    # changes of brightness, contrast and saturation; null: none
     jitter: Annotated[Jitter | None, Neutral(None)] = None
-    randaugment: Annotated[RandAugment | None, Neutral(None)] = None
-    autoaugment: Literal["none", "cifar10"] = "cifar10"
+    randaugment: Annotated[RandAugment | None, Neutral(None)] = None  # null: none
+    autoaugment: Literal["none", "cifar10"] = "cifar10"  # AutoAugment's policy for CIFAR-10
     fill: int = Field(128, ge=0, le=255)  # AutoAugment's fill
     cutout: int = Field(16, ge=0, le=4096)  # side of the hole in pixels; 0: none
     resized_crop: Annotated[ResizedCrop | None, Neutral(None)] = None  # of picture files, in place of crop

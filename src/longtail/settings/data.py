@@ -22,10 +22,10 @@ class Pictures(Settings):
 
     size: int = Field(224, ge=8, le=4096)  # side of the square in pixels
     center: float = Field(0.875, gt=0, le=1)  # share of the shorter side that is seen in evaluation
-    interpolation: Annotated[Literal["bilinear", "bicubic"], Neutral("bilinear")] = "bilinear"
-    channels: Literal[1, 3] = 3
+    interpolation: Annotated[Literal["bilinear", "bicubic"], Neutral("bilinear")] = "bilinear"  # of resizing
+    channels: Literal[1, 3] = 3  # 3: colour, 1: grey
     mean: list[float] = Field(IMAGENET_MEAN, max_length=3)  # per channel, of pixels / 255
-    std: list[Annotated[float, Field(gt=0)]] = Field(IMAGENET_STD)
+    std: list[Annotated[float, Field(gt=0)]] = Field(IMAGENET_STD)  # of each channel, in shares of 255
 
     @model_validator(mode="after")
     def _a_mean_and_a_std_a_channel(self) -> "Pictures":
@@ -40,7 +40,7 @@ class HeldOut(Settings):
     # the same number of every class, so that all count alike
     per_class: int | None = Field(None, ge=1, le=1_000_000_000)
     share: Share | None = None  # or a share of every class
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(0, ge=0, lt=2**32)  # of the choice
     # whether a class that has no more pictures than would be held out is trained on all the same, untested
     untested: Annotated[bool, Neutral(False)] = False
     # pictures that never part between training, validation and test: near_duplicates, folder (those of a
@@ -59,7 +59,7 @@ class PublishedData(Settings):
 
     kind: Literal["published"] = "published"
     root: Place | None = None  # a folder that holds them, e.g. cifar-100-python; null: data/raw
-    download: bool = True
+    download: bool = True  # whether files that are missing may be downloaded
 
 
 class FileData(Settings):
@@ -86,7 +86,7 @@ class FolderData(FileData):
     classes: Literal["top", "leaf"] = "top"
     train: Place = "."  # folder of the class folders, below root
     validation: Place | None = None  # the same, where the dataset has validation images of its own
-    test: Place | None = None
+    test: Place | None = None  # a folder of class folders below the root; null: `held_out` says
 
 
 class ListData(FileData):
@@ -94,8 +94,8 @@ class ListData(FileData):
 
     kind: Literal["list"] = "list"
     train: Place  # a list; its paths are below root
-    validation: Place | None = None
-    test: Place | None = None
+    validation: Place | None = None  # a list; null: none
+    test: Place | None = None  # a list; null: none
     names: Place | None = None  # class names, one a line in label order; null: the labels
 
 
@@ -103,7 +103,7 @@ class CsvData(FileData):
     """A table with a header and the columns path, label and, if you like, part (train, validation, test)."""
 
     kind: Literal["csv"] = "csv"
-    file: Place
+    file: Place  # the table
 
 
 Files = Annotated[FolderData | ListData | CsvData, Field(discriminator="kind")]

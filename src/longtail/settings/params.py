@@ -43,13 +43,13 @@ def _data_kind(value: Any) -> Any:
 class Params(Settings):
     """The whole of params.yaml."""
 
-    dataset: str
-    data: Annotated[Data, BeforeValidator(_data_kind)] = PublishedData()
+    dataset: str  # cifar100, cifar10, fashion_mnist, digits; or a name of your own for pictures in files
+    data: Annotated[Data, BeforeValidator(_data_kind)] = PublishedData()  # where the images come from
     imbalance: ImbalanceBlock
     validation: Annotated[Validation, BeforeValidator(_source)] = Validation()
     subset_seed: Annotated[Seeds, BeforeValidator(_listed)] = Field([0])  # one, or several to average over
-    seeds: Seeds = Field([0])
-    precision: Literal["auto", "bf16", "float32"] = "auto"
+    seeds: Seeds = Field([0])  # one training for each
+    precision: Literal["auto", "bf16", "float32"] = "auto"  # auto: bf16 where the hardware has it
     groups: Groups = Groups()
     training: Training = Training()
     stage_one: dict[EntryName, Recipe]
@@ -59,9 +59,10 @@ class Params(Settings):
     tables: dict[EntryName, Table] = Field({})
     # results: tables of a settings file other than params.yaml stand beside those of params.yaml
     tables_in: Literal["results"] | None = None
-    figures: dict[EntryName, Figure] = Field({})
+    figures: dict[EntryName, Figure] = Field({})  # what is drawn, each by the name of its file
     sweeps: dict[EntryName, Sweep] = Field({})
     models: dict[EntryName, Model] = Field({})
+    # pictures whose label is likely wrong, by the features of a method; null: none are looked for
     label_issues: LabelIssuesBlock | None = None
 
     @model_validator(mode="before")

@@ -22,7 +22,7 @@ class Bank(Settings):
     """Exemplars of the classes that a phase leaves out (Asynchronous modelling); their number is ours."""
 
     per_class: int = Field(20, ge=1, le=1_000_000)  # iCaRL: 2,000 in all, 20 a class of CIFAR-100
-    choice: Exemplars = Field({"name": "herding"}, validate_default=True)
+    choice: Exemplars = Field({"name": "herding"}, validate_default=True)  # which images of a class
 
 
 Classes = Annotated[Literal["all", "rich", "poor"], Neutral("all")]
@@ -46,17 +46,17 @@ Apart = Annotated[Literal["none", "last_block", "last_stage", "all"], Neutral("n
 class PhaseSettings(Settings):
     """One stretch of stage one; what is null is the recipe's."""
 
-    name: EntryName
-    sampler: Sampler
+    name: EntryName  # which no other phase of the recipe has
+    sampler: Sampler  # which images an epoch is made of
     schedule: Length
     learning_rate: LearningRate
-    loss: Loss | None = None
+    loss: Loss | None = None  # null: the recipe's
     step: Annotated[StepMethod | None, Neutral(None)] = None  # what is computed of its batches
-    transforms: Annotated[list[Transform], Field(max_length=1)] | None = None
+    transforms: Annotated[list[Transform], Field(max_length=1)] | None = None  # null: the recipe's
     reset_head: bool = False  # begin with a new classifier
-    apart: Apart = "none"
-    freeze: Freeze = "none"
-    frozen_batchnorm: FrozenBatchnorm = "eval"
+    apart: Apart = "none"  # what of the network it has for itself, begun anew; the rest goes on
+    freeze: Freeze = "none"  # what keeps its weights
+    frozen_batchnorm: FrozenBatchnorm = "eval"  # statistics of what is frozen: its own, or each batch's
     classes: Classes = "all"  # whose images it sees; rich and poor by the recipe's `rich`
     bank: Annotated[Bank | None, Neutral(None)] = None  # of the classes that it leaves out
     retention: Annotated[Retention | None, Neutral(None)] = None  # of the bank's features

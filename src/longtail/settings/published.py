@@ -15,14 +15,16 @@ LICENCE = r"^[a-z0-9][a-z0-9.+_-]{0,79}$"  # as model hubs name them
 class MethodRow(Settings):
     """A method of the tables: a stage-one recipe and a stage-two classifier, by their names."""
 
-    stage_one: str
-    stage_two: str
+    stage_one: str  # a recipe
+    stage_two: str  # a classifier
 
 
 class Groups(Settings):
     """Many, medium and few-shot classes by their number of training images."""
 
+    # training images above which a class is many-shot
     many_above: int = Field(MANY_ABOVE, ge=0, le=1_000_000_000)
+    # training images below which a class is few-shot
     few_below: int = Field(FEW_BELOW, ge=0, le=1_000_000_001)
 
     @model_validator(mode="after")
@@ -48,9 +50,9 @@ SweptKey = Annotated[str, BeforeValidator(_swept_key)]
 class Row(Settings):
     """A row of a table: a method of ours, a printed row, or both."""
 
-    section: Line
-    label: Line
-    method: str | None = None
+    section: Line  # the heading that rows share
+    label: Line  # what the row is called
+    method: str | None = None  # an entry of methods; null: nothing of ours
     linear: str | None = None  # the method whose accuracy is the column `linear`
     printed: bool = True  # whether the printed row of this label stands beside it
     values: dict[str, str] = Field({})  # columns of the CSV that tell the rows apart, e.g. of a sweep
@@ -63,7 +65,7 @@ Column = Literal["accuracy", "many", "medium", "few", "linear", "forgetting", "v
 class Table(Settings):
     """A table as data: its rows and columns, and the printed numbers that stand beside ours."""
 
-    caption: str
+    caption: str  # over the table
     printed: str | None = None  # a file of src/longtail/printed
     # of imbalance.ratios; null: all
     ratios: list[Annotated[float, Field(ge=1)]] | None = Field(None, min_length=1)
@@ -73,7 +75,7 @@ class Table(Settings):
     # previous: each row's are given to the row before it, where no row has that label
     against: str | None = None
     notes: list[str] = Field([])  # what else stands under the table
-    rows: list[Row] = Field(min_length=1, max_length=1000)
+    rows: list[Row] = Field(min_length=1, max_length=1000)  # in the order of the table
 
     @model_validator(mode="after")
     def _linear_has_a_column(self) -> "Table":
@@ -109,8 +111,8 @@ class Table(Settings):
 class Model(Settings):
     """A model to take home: that of a method, or of a table's best method by validation images."""
 
-    table: str | None = None
-    method: str | None = None
+    table: str | None = None  # the best method of this table, by validation images
+    method: str | None = None  # or this method
     # under which it is given away, as model hubs name licences, e.g. cc-by-4.0; null: the card names none
     license: Annotated[Annotated[str, Field(pattern=LICENCE)] | None, Neutral(None)] = None
 
@@ -124,14 +126,14 @@ class Model(Settings):
 class LabelIssuesBlock(Settings):
     """Likely wrong labels, by the features of a method; best those of a pretrained trunk left as it was."""
 
-    method: str
+    method: str  # whose features are looked at
 
 
 class Sweep(Settings):
     """A grid over keys of a method's entries (longtail.orchestration.sweeps)."""
 
-    method: str
+    method: str  # whose entries are changed
     # values by key, e.g. stage_one.loss.gamma.b or stage_two.k: of the method's recipe or classifier
     grid: dict[SweptKey, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
     ratio: float | None = None  # null: 100 if it is there, else the first
-    caption: str = ""
+    caption: str = ""  # over the table; empty: from the keys

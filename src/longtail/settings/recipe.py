@@ -18,9 +18,9 @@ from longtail.settings.schedules import LearningRate, Length
 class Optimiser(Settings):
     """Stochastic gradient descent."""
 
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
-    nesterov: bool = False
+    momentum: float = Field(0.9, ge=0, lt=1)  # of stochastic gradient descent
+    weight_decay: float = Field(5e-4, ge=0)  # on all weights
+    nesterov: bool = False  # Nesterov's form of momentum
     # on the rate of everything but the head; Decoupling on Places-LT: 0.1
     trunk_rate: Annotated[float, Neutral(1.0)] = Field(1.0, gt=0)
 
@@ -43,11 +43,11 @@ Transforms = Annotated[list[Transform], Neutral([]), Field(max_length=1)]  # a b
 class Training(Settings):
     """What the recipes of stage one share. The defaults are GLAG's for CIFAR-100-LT."""
 
-    network: Network = Field({"name": "resnet_cifar"}, validate_default=True)
-    sampler: Sampler = Field({"name": "instance"}, validate_default=True)
+    network: Network = Field({"name": "resnet_cifar"}, validate_default=True)  # what is trained
+    sampler: Sampler = Field({"name": "instance"}, validate_default=True)  # which images an epoch is made of
     augmentation: Augmentation = Augmentation()
     transforms: Transforms = Field([])  # of batches: mixup, remix, minority_cutmix
-    batch_size: int = Field(128, ge=2, le=1_000_000)
+    batch_size: int = Field(128, ge=2, le=1_000_000)  # images of a step
     # parts of a batch, each normalised by its own statistics: on so many devices, or one after the other
     # where memory holds no whole batch (gradient accumulation)
     shards: Annotated[int, Neutral(1)] = Field(1, ge=1, le=10_000)
@@ -92,7 +92,7 @@ class Training(Settings):
 class Recipe(Training):
     """How stage one is trained: one phase, and what follows it."""
 
-    loss: Loss
+    loss: Loss  # of the first phase, and of later ones that name none
     # what is computed of the batches of a step; supervised: the loss of one batch
     step: StepMethod = Field({"name": "supervised"}, validate_default=True)
     classes: Classes = "all"  # of the first phase
@@ -101,6 +101,7 @@ class Recipe(Training):
     # how the first phase's head begins: class_means, of a cosine head, as LIFT's does without texts
     head_start: Annotated[Literal["random", "class_means"], Neutral("random")] = "random"
     rich: Rich = Rich(above=100)  # data-rich classes, where a phase asks for them; the others are data-poor
+    # further phases, each of which goes on with the network
     then: Annotated[list[PhaseSettings], Neutral([])] = Field([])
 
     def kept(self, hashed: bool = False) -> dict[str, Any]:

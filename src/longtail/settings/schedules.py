@@ -21,7 +21,7 @@ class Constant(Settings):
     """gamma(t) = a: 0 is cross-entropy, 1 Balanced Softmax, anything else logit adjustment with tau = a."""
 
     form: Literal["constant"] = "constant"
-    a: float = Field(ge=0)
+    a: float = Field(ge=0)  # the strength throughout
 
     def __call__(self, progress: "Tensor") -> "Tensor":
         """Strength at progress, a 0-d tensor in [0, 1]; 0-d."""
@@ -32,8 +32,8 @@ class Power(Settings):
     """gamma(t) = a t^b (GLAG eq. 4, our reading): concave for b < 1, linear for 1, convex for b > 1."""
 
     form: Literal["power"] = "power"
-    a: float = Field(1.0, ge=0)
-    b: float = Field(2.0, gt=0)
+    a: float = Field(1.0, ge=0)  # the strength at the end
+    b: float = Field(2.0, gt=0)  # below 1 concave, 1 linear, above 1 convex
 
     def __call__(self, progress: "Tensor") -> "Tensor":
         """Strength at progress, a 0-d tensor in [0, 1]; 0-d."""
@@ -44,7 +44,7 @@ class Exponential(Settings):
     """gamma(t) = a (e^(bt) - 1) / (e^b - 1): convex for b > 0, concave for b < 0."""
 
     form: Literal["exponential"]
-    a: float = Field(1.0, ge=0)
+    a: float = Field(1.0, ge=0)  # the strength at the end
     b: float = Field(2.0, ge=-80, le=80)  # what float32 can raise e to
 
     def __call__(self, progress: "Tensor") -> "Tensor":
@@ -58,7 +58,7 @@ class Cosine(Settings):
     """gamma(t) = a (1 - cos(pi t / 2)): convex, with a horizontal start."""
 
     form: Literal["cosine"]
-    a: float = Field(1.0, ge=0)
+    a: float = Field(1.0, ge=0)  # the strength at the end
 
     def __call__(self, progress: "Tensor") -> "Tensor":
         """Strength at progress, a 0-d tensor in [0, 1]; 0-d."""
@@ -81,8 +81,8 @@ Gamma = Annotated[
 class Length(Settings):
     """How long a phase trains: a number of epochs or of iterations (steps), one of the two."""
 
-    epochs: int | None = Field(None, ge=1, le=1_000_000)
-    iterations: int | None = Field(None, ge=1, le=1_000_000_000)
+    epochs: int | None = Field(None, ge=1, le=1_000_000)  # or iterations, one of the two
+    iterations: int | None = Field(None, ge=1, le=1_000_000_000)  # steps of the optimiser
 
     def model_post_init(self, _: Any) -> None:
         """Exactly one of the two is given."""
@@ -113,7 +113,8 @@ class StepDecay(Settings):
     """The peak times a factor from each milestone on; milestones in the unit of what decays."""
 
     form: Literal["step"]
-    at: list[float] = Field(min_length=1)
+    at: list[float] = Field(min_length=1)  # milestones in ascending order
+    # on the peak, one from each milestone on
     factors: list[Annotated[float, Field(ge=0)]] = Field(min_length=1)
 
     def model_post_init(self, _: Any) -> None:
@@ -125,10 +126,10 @@ class StepDecay(Settings):
 class LearningRate(Settings):
     """Linear warm-up from `start` to `peak` over `warmup` (in the schedule's unit), then decay."""
 
-    peak: float = Field(gt=0)
-    start: float = Field(0.0, ge=0)
-    warmup: float = Field(0, ge=0)
-    decay: CosineDecay | StepDecay = Field(CosineDecay(), discriminator="form")
+    peak: float = Field(gt=0)  # the largest rate
+    start: float = Field(0.0, ge=0)  # where the warm-up begins
+    warmup: float = Field(0, ge=0)  # in the unit of the schedule
+    decay: CosineDecay | StepDecay = Field(CosineDecay(), discriminator="form")  # what follows the warm-up
 
     def beyond(self, length: Length) -> str | None:
         """What would come after the end of so long a training; None where nothing would."""

@@ -72,12 +72,14 @@ def published_counts() -> list[str]:
 class ImbalanceBlock(Settings):
     """`imbalance:` of params.yaml: one profile; the exponential one at any number of ratios."""
 
-    profile: Literal["exponential", "pareto", "counts", "natural"] = "exponential"
+    profile: Literal["exponential", "pareto", "counts", "natural"] = "exponential"  # how class sizes fall
+    # of exponential: largest class / smallest class, one long-tailed dataset for each
     ratios: list[Annotated[float, Field(ge=1, lt=1e6)]] | None = Field(None, min_length=1, max_length=100)
-    alpha: float = Field(6.0, ge=1e-3, le=1e3)
+    alpha: float = Field(6.0, ge=1e-3, le=1e3)  # of pareto: the larger, the shorter the tail
+    # of pareto: the largest class; null: as large as every class can be
     largest: int | None = Field(None, ge=1, le=1_000_000_000)
-    smallest: int = Field(5, ge=1, le=1_000_000_000)
-    counts: str | None = None
+    smallest: int = Field(5, ge=1, le=1_000_000_000)  # of pareto: the smallest class
+    counts: str | None = None  # of counts: a list that is built in
 
     @model_validator(mode="after")
     def _keys_fit_the_profile(self) -> "ImbalanceBlock":
@@ -117,6 +119,7 @@ class ImbalanceBlock(Settings):
 class Validation(Settings):
     """Where the images come from by which anything is selected (docs/reference/datasets.md)."""
 
+    # unused: images that the imbalance left out; holdout: a share of the training images
     source: Literal["unused", "holdout", "official", "test"] = "unused"
     per_class: int = Field(20, ge=1, le=1_000_000_000)  # of `unused`, as ImageNet-LT's official list has 20
     share: float = Field(0.1, gt=0, lt=1)  # of `holdout`

@@ -19,8 +19,8 @@ class WeightFile(Settings):
     Planning fills in the digest, and then it alone is hashed: the same content elsewhere is the same run.
     """
 
-    file: str = Field(min_length=1)
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    file: str = Field(min_length=1)  # its path
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")  # that it has to have; null: any
 
     def kept(self, hashed: bool = False) -> dict[str, Any]:
         """Both keys; for hashing the digest, or the path where nothing that is planned has asked for it."""

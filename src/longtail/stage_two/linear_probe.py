@@ -23,15 +23,15 @@ from longtail.stage_two.linear import LinearTraining
 class Settings(BaseSettings):
     """Loss, sampler, length and optimiser, as a recipe of stage one has them."""
 
-    loss: Loss
-    sampler: Sampler = Field({"name": "instance"}, validate_default=True)
+    loss: Loss  # as of a recipe
+    sampler: Sampler = Field({"name": "instance"}, validate_default=True)  # as of a recipe
     epochs: int = Field(30, ge=1, le=1_000_000)  # [ours]
     progress: Literal["epoch", "step"] = "epoch"  # how often the t of gamma(t) moves
-    init: Literal["random", "stage_one"] = "random"
-    batch_size: int = Field(128, ge=1, le=1_000_000)
+    init: Literal["random", "stage_one"] = "random"  # random weights, or stage one's
+    batch_size: int = Field(128, ge=1, le=1_000_000)  # images of a step
     learning_rate: LearningRate = LearningRate(peak=0.1)  # [ours]
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)  # of stochastic gradient descent
+    weight_decay: float = Field(5e-4, ge=0)  # on all weights
 
     @field_validator("loss")
     @classmethod

@@ -30,7 +30,7 @@ DEVIATIONS = 2.0  # of the ellipses
 class Settings(BaseSettings):
     """Whose class is drawn."""
 
-    table: str = "table2"
+    table: str = "table2"  # whose runs are drawn
     ratio: float | None = None  # null: 100 if it is there, else the first
     label: int | None = None  # a tail class; null: the smallest
     # two; null: those in which the drawn features vary most

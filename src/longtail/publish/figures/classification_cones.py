@@ -37,7 +37,7 @@ ARROW = 0.75  # length of the longer weight vector, as a share of the farthest f
 class Settings(BaseSettings):
     """Whose classifiers are drawn, and for which two classes."""
 
-    table: str = "table2"
+    table: str = "table2"  # whose runs are drawn
     ratio: float | None = None  # null: 100 if it is there, else the first
     methods: list[str] | None = None  # null: those of the first stage one that has several
     # two labels; null: the largest and the smallest class

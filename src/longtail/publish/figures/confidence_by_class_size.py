@@ -37,7 +37,7 @@ ROWS = 4096  # test images at once: logits of 8,142 classes are 0.8 GB
 class Settings(BaseSettings):
     """Whose probabilities are drawn."""
 
-    table: str = "table2"
+    table: str = "table2"  # whose runs are drawn
     ratio: float | None = None  # null: 100 if it is there, else the first
     methods: list[str] | None = None  # null: all of the table
     reads: ClassVar[tuple[str, ...]] = ("stage_two", "split")

@@ -27,7 +27,7 @@ NO_TAIL = "no tail class:\nall have more training images than tail_max,\nor as m
 class Settings(BaseSettings):
     """Whose confidences are drawn."""
 
-    table: str = "table2"
+    table: str = "table2"  # whose runs are drawn
     ratio: float | None = None  # null: 100 if it is there, else the first
     reads: ClassVar[tuple[str, ...]] = ("stage_two", "split")
 

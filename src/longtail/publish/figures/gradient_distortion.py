@@ -60,10 +60,10 @@ class Balanced(BaseSettings):
 class Settings(BaseSettings):
     """Whose gradients are drawn."""
 
-    table: str = "table2"
+    table: str = "table2"  # whose runs are drawn
     ratio: float | None = None  # null: 100 if it is there, else the first
     methods: list[str] | None = None  # null: all of the table whose stage one measured its gradients
-    balanced: Balanced | None = None
+    balanced: Balanced | None = None  # a run on balanced data beside the others; null: none
     reads: ClassVar[tuple[str, ...]] = ("stage_one",)
 
 

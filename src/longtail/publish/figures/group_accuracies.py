@@ -18,7 +18,7 @@ MARKS = {"many": "s", "medium": "o", "few": "^", "all": "D"}
 class Settings(BaseSettings):
     """Whose methods are drawn."""
 
-    table: str = "table2"
+    table: str = "table2"  # whose runs are drawn
     ratio: float | None = None  # null: 100 if it is there, else the first
     reads: ClassVar[tuple[str, ...]] = ("stage_two", "split")
 

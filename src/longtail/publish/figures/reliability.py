@@ -18,7 +18,7 @@ ACROSS = 3  # panels in a row
 class Settings(BaseSettings):
     """Whose predictions are drawn."""
 
-    table: str = "table2"
+    table: str = "table2"  # whose runs are drawn
     ratio: float | None = None  # null: 100 if it is there, else the first
     methods: list[str] | None = None  # null: all of the table
     reads: ClassVar[tuple[str, ...]] = ("stage_two",)

@@ -27,10 +27,10 @@ class Point(BaseSettings):
 class Settings(BaseSettings):
     """The grid, as the plan fills it in from `sweeps`."""
 
-    table: str
+    table: str  # of the sweep
     sweep: str  # the method that is varied
-    keys: list[str]
-    points: list[Point]
+    keys: list[str]  # of the grid
+    points: list[Point]  # of the grid
     reads: ClassVar[tuple[str, ...]] = ("stage_two",)
 
 

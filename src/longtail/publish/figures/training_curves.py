@@ -24,7 +24,7 @@ from longtail.settings.base import Settings as BaseSettings
 class Settings(BaseSettings):
     """Whose stage one is drawn."""
 
-    table: str = "table2"
+    table: str = "table2"  # whose runs are drawn
     ratio: float | None = None  # null: 100 if it is there, else the first
     reads: ClassVar[tuple[str, ...]] = ("stage_one",)
 

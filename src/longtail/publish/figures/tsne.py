@@ -25,12 +25,12 @@ CLASS_COLOURS = (*COLOURS, "#9a9a9a")
 class Settings(BaseSettings):
     """Whose features are drawn, and of which classes."""
 
-    table: str = "table2"
+    table: str = "table2"  # whose runs are drawn
     ratio: float | None = None  # null: 100 if it is there, else the first
     methods: list[str] | None = None  # one for each stage one; null: those whose classifier is stage one's
     # labels, eight at most; null: eight from the largest to the smallest class
     classes: list[int] | None = Field(None, min_length=2, max_length=8)
-    perplexity: float = Field(30.0, gt=1)
+    perplexity: float = Field(30.0, gt=1)  # about how many neighbours count
     reads: ClassVar[tuple[str, ...]] = ("features", "split")
 
 

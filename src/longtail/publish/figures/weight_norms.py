@@ -25,7 +25,7 @@ MOST_PANELS = 3
 class Settings(BaseSettings):
     """Whose classifiers are drawn."""
 
-    table: str = "table2"
+    table: str = "table2"  # whose runs are drawn
     ratio: float | None = None  # null: 100 if it is there, else the first
     reads: ClassVar[tuple[str, ...]] = ("stage_two", "split")
 

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         "resnext50",  # 32x4d; Decoupling on ImageNet-LT
         "resnext101",  # 32x8d
     ] = "resnet50"
-    head: Annotated[Literal["linear", "cosine"], Neutral("linear")] = "linear"
+    head: Annotated[Literal["linear", "cosine"], Neutral("linear")] = "linear"  # of the network
     scale: Annotated[float, Neutral(30.0)] = Field(30.0, gt=0)  # of a cosine head's logits
     # A file, e.g. SSP's for iNaturalist 2018 [paper]; or torchvision's weights of the balanced ImageNet, of
     # which ImageNet-LT is a part: for Places-LT, never for ImageNet-LT. The head is not taken.

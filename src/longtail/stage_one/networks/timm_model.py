@@ -38,11 +38,12 @@ class Settings(BaseSettings):
     """Architecture, head, and the weights to begin with."""
 
     architecture: str = Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)?$")  # timm's name, e.g. resnet50.a1_in1k
-    head: Annotated[Literal["linear", "cosine"], Neutral("linear")] = "linear"
+    head: Annotated[Literal["linear", "cosine"], Neutral("linear")] = "linear"  # of the network
     scale: Annotated[float, Neutral(30.0)] = Field(30.0, gt=0)  # of a cosine head's logits
     # true: timm's own, those of the tag behind the architecture's name; efficientnet_lite0: those in a
     # package of the environment; or a file of weights
     pretrained: Annotated[bool | Literal["efficientnet_lite0"] | WeightFile, Neutral(False)] = False
+    # what learns beside a frozen transformer; null: none
     adapters: Annotated[Adapters | None, Neutral(None)] = None
     # side of the pictures, for a transformer whose own it is not; null: the architecture's own
     image_size: Annotated[int | None, Neutral(None)] = Field(None, ge=8, le=4096)

@@ -25,12 +25,12 @@ class KeyView(BaseSettings):
 
     smallest: float = Field(0.2, gt=0, le=1)  # share of the image's area that is seen at least
     jitter_chance: float = Field(0.8, ge=0, le=1)  # that colours change
-    brightness: float = Field(0.4, ge=0, le=1)
-    contrast: float = Field(0.4, ge=0, le=1)
-    saturation: float = Field(0.4, ge=0, le=1)
+    brightness: float = Field(0.4, ge=0, le=1)  # the factor is within 1 ± this
+    contrast: float = Field(0.4, ge=0, le=1)  # the factor is within 1 ± this
+    saturation: float = Field(0.4, ge=0, le=1)  # the factor is within 1 ± this
     hue: float = Field(0.1, ge=0, le=0.5)  # of the circle
-    grey_chance: float = Field(0.2, ge=0, le=1)
-    flip: bool = True
+    grey_chance: float = Field(0.2, ge=0, le=1)  # that it has no colour
+    flip: bool = True  # left and right at random
 
 
 class Settings(BaseSettings):
