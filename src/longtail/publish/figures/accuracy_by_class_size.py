@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from longtail.data.lists import some
 from longtail.publish.figures.drawing import (
     at_ratio,
     binned_means,
@@ -87,7 +88,7 @@ def _mark_groups(job: PublishedJob, axis: Axes, sizes: np.ndarray) -> None:
     for name, (start, end) in spans.items():
         if name in groups:
             axis.annotate(
-                f"{name}\n{groups.count(name)} classes",
+                f"{name}\n{some(groups.count(name), 'class')}",
                 xy=(np.sqrt(start * end), 1),
                 xycoords=("data", "axes fraction"),
                 xytext=(0, -3),

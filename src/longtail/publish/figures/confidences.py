@@ -8,6 +8,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
+from longtail.data.lists import some
 from longtail.errors import UserError
 from longtail.groups import GROUPS
 from longtail.publish.figures.drawing import (
@@ -71,7 +72,7 @@ def draw(job: PublishedJob) -> Figure:
                     mean,
                     color=GROUP_COLOURS[name],
                     linewidth=3,
-                    label=f"mean of {name} ({len(members)} classes)",
+                    label=f"mean of {name} ({some(len(members), 'class')})",
                 )
         axis.set_xlim(0, len(path) - 1)
         axis.set_ylim(0, 1)
