@@ -199,3 +199,11 @@ def test_what_it_cannot_do_is_one_line():
         Recipe.model_validate({"loss": loss, "step": "contrastive", "transforms": ["mixup"]})
     with pytest.raises(ValueError, match=r"step contrastive .phase train.: queue 12 holds no batch of 16"):
         Recipe.model_validate({"loss": loss, "step": {"name": "contrastive", "queue": 12}, "batch_size": 16})
+    then = {
+        **{"name": "late", "step": "contrastive", "schedule": {"epochs": 2}, "sampler": "instance"},
+        "learning_rate": {"peak": 0.1},
+    }
+    assert Recipe.model_validate({"loss": loss, "then": [then]})
+    for key, value in (("reset_head", True), ("apart", "last_block")):
+        with pytest.raises(ValueError, match=r"step contrastive .phase late.: keys are of the network as"):
+            Recipe.model_validate({"loss": loss, "then": [{**then, key: value}]})

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
         """What of a recipe the step cannot have; None where there is nothing such."""
         if self.queue < recipe.batch_size:
             return f"queue {self.queue} holds no batch of {recipe.batch_size}; take a multiple of it"
+        anew = [one for one in recipe.then if one.reset_head or one.apart != "none"]
+        if any(one.step and one.step.options == self for one in anew):
+            return "keys are of the network as the phase finds it, which apart or reset_head begins anew"
         return None
 
 
