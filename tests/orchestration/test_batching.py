@@ -350,6 +350,14 @@ def test_a_gpu_trains_other_wanted_runs_at_the_same_time(monkeypatch, trained):
     assert [path.name for path in Path("results/stage_two").iterdir()] == ["b"]
 
 
+def test_a_run_of_several_gpus_is_not_taken_along_on_one(monkeypatch, trained):
+    planned = store.read_plan("stage_one", "c") | {"gpus": 2}
+    store.write_json(store.PLANNED / "stage_one/c.json", planned)
+    together = Together(monkeypatch, at_once=8)
+    run.execute("stage_one", "a")
+    assert together.given == [["a", "b", "d"]]
+
+
 def test_a_run_that_fails_beside_others_is_left_to_its_own_job(monkeypatch, trained, capfd):
     together = Together(monkeypatch, at_once=8, fails=("c",))
     run.execute("stage_one", "a")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgb
+from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from longtail.errors import UserError
@@ -486,6 +487,11 @@ def test_a_class_in_two_chosen_dimensions_or_none(tmp_path):
     options = {"label": 80, "dimensions": [3, 1]}
     [axis] = draw(tmp_path, "calibrated_distribution", options, seeds=(0,)).axes
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("feature 3", "feature 1")
+    with pytest.raises(UserError, match=r"figures\.calibrated_distribution\.dimensions: features have \d+"):
+        draw(tmp_path / "d", "calibrated_distribution", {"dimensions": [0, 9999]}, seeds=(0,))
+    for dimensions in ([0], [0, 1, 2], [0, -1]):
+        with pytest.raises(ValidationError):
+            draw(tmp_path / "e", "calibrated_distribution", {"dimensions": dimensions}, seeds=(0,))
     with pytest.raises(UserError, match=r"figures\.calibrated_distribution\.label: 0 is not a tail class"):
         draw(tmp_path / "b", "calibrated_distribution", {"label": 0}, seeds=(0,))
     with pytest.raises(UserError, match="no method of table2 is afg"):

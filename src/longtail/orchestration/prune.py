@@ -17,6 +17,8 @@ from longtail.runs.store import home, locked
 from longtail.settings.params import Params
 from longtail.settings.reading import parse, read_text
 
+SUFFIXES = (".yaml", ".yml")  # of settings files
+
 
 def _is_settings(file: Path) -> bool:
     """Whether a file beside params.yaml is one of settings, as `longtail init` writes; dvc.yaml is none."""
@@ -43,8 +45,10 @@ def prune(settings: Sequence[str], yes: bool = False) -> None:
         UserError: if the answer is not yes, or settings that are named cannot be planned.
     """
     plans = [plan(Params.load(source), source) for source in settings]
-    others = [str(file) for file in sorted(Path("workflow/settings").rglob("*.y*ml"))]
-    others += [str(file) for file in sorted(Path().glob("*.y*ml")) if _is_settings(file)]
+    others = [str(file) for file in sorted(Path("workflow/settings").rglob("*")) if file.suffix in SUFFIXES]
+    others += [
+        str(file) for file in sorted(Path().iterdir()) if file.suffix in SUFFIXES and _is_settings(file)
+    ]
     spared = set()  # datasets
     for source in dict.fromkeys(others):
         if source in settings:

@@ -221,8 +221,8 @@ class Recipe(Training):
     @model_validator(mode="after")
     def _a_scale_is_of_a_cosine_head(self) -> "Recipe":
         network = self.network.options
-        given = "scale" in network.model_fields_set and getattr(network, "head", "linear") != "cosine"
-        if given and network.scale != type(network).model_fields["scale"].default:  # type: ignore[attr-defined]
+        usual = type(network).model_fields.get("scale")
+        if usual and getattr(network, "head", None) != "cosine" and network.scale != usual.default:  # type: ignore[attr-defined]
             raise ValueError(f"network {self.network.name}: scale is of a cosine head; set head: cosine")
         return self
 

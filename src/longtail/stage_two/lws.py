@@ -34,7 +34,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _a_turn_is_of_class_aware(self) -> "Settings":
-        if self.sampler != "class_aware" and self.samples_per_class != 4:
+        usual = type(self).model_fields["samples_per_class"].default
+        if self.sampler != "class_aware" and self.samples_per_class != usual:
             raise ValueError("samples_per_class is of sampler: class_aware")
         return self
 

@@ -280,13 +280,11 @@ def test_what_the_meta_step_changes_is_no_rounding_of_bfloat16(classes):
     weight, labels = torch.randn(classes, 8), torch.randint(classes, (16,))
     root = torch.randn(classes, 8, 8)
     covariance = root @ root.transpose(1, 2)
-    moved = covariance * (1 + 1e-5)
+    moved = covariance * 1.001
     strength = torch.tensor(0.6)
     with torch.autocast("cpu", torch.bfloat16):
         before, after = (semantic_shift(weight, labels, one, strength) for one in (covariance, moved))
     assert before.dtype == torch.float32
     assert torch.equal(before, semantic_shift(weight, labels, covariance, strength))
-    assert (
-        torch.allclose(after / before.clamp_min(1e-9), 1 + (before > 0) * 1e-5, atol=2e-6, rtol=0)
-        or ((after - before)[before > 0] / before[before > 0] - 1e-5).abs().max() < 2e-6
-    )
+    # bfloat16 would round to 0.4 % of it
+    torch.testing.assert_close(after, 1.001 * before, rtol=1e-5, atol=1e-4)

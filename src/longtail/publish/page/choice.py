@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from longtail.publish.job import Cell, PublishedJob
-from longtail.publish.page.shown import Shown, share
+from longtail.publish.page.shown import EMPTY, Shown, share
 from longtail.publish.selection import SCORE, at_first_place, best, scores
 from longtail.settings.published import Table
 
@@ -36,6 +36,11 @@ class ChosenMethod:
     cells: list[Cell]
     scores: list[tuple[str, Shown, int]]
     by_validation: bool
+
+    @property
+    def judged(self) -> int:
+        """How many methods have a score: not those that validation images trained."""
+        return sum(score != EMPTY for _, score, _ in self.scores)
 
 
 def choices(

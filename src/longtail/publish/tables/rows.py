@@ -15,6 +15,7 @@ from longtail.publish.tables.over_runs import KEYS, QUANTITIES, STATISTICS, over
 from longtail.publish.tables.words import augmentation, length
 from longtail.settings.methods import settings_of
 from longtail.settings.published import Row, Table
+from longtail.settings.split import published_counts
 
 SHOWN = (*QUANTITIES, "linear")  # what a table may show of a row, of ours or printed
 PRINTED_AT = ["section", "label", "ratio"]
@@ -103,8 +104,9 @@ def _imbalances(job: PublishedJob, printed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _printed_at(cell: Cell) -> str:
-    """Where papers print what is comparable with a cell; a Pareto tail of ours is printed by none."""
-    return cell.imbalance if cell.ratio is None and cell.imbalance.startswith("pareto") else _key(cell.ratio)
+    """Where papers print what is comparable with a cell; nobody prints a profile of ours without a ratio."""
+    published = cell.ratio is not None or cell.imbalance in ("natural", *published_counts())
+    return _key(cell.ratio) if published else cell.imbalance
 
 
 def _key(ratio: float | None) -> str:

@@ -27,7 +27,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _gamma_is_of_focal(self) -> "Settings":
-        if self.base != "focal" and self.gamma != 1:
+        if self.base != "focal" and self.gamma != type(self).model_fields["gamma"].default:
             raise ValueError(f"gamma {self.gamma:g} is of the focal loss; set base: focal")
         return self
 
