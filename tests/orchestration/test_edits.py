@@ -137,8 +137,8 @@ def test_a_new_key_with_a_neutral_value_invalidates_nothing(project):
     before, records = project.plan(params), project.records()
     project.edit(
         "src/longtail/settings/recipe.py",
-        "    weight_decay: float = Field(5e-4, ge=0)\n",
-        "    weight_decay: float = Field(5e-4, ge=0)\n    dampening: Annotated[float, Neutral(0.0)] = 0.0\n",
+        "    weight_decay: float",
+        "    dampening: Annotated[float, Neutral(0.0)] = 0.0\n    weight_decay: float",
     )
     project.edit("src/longtail/settings/recipe.py", "import Field, model", "import Field as Field, model")
     after = project.plan(with_dampening(params))
