@@ -59,12 +59,6 @@ class ClassGaussians:
         norms = [1 if n > self.dimensions else max(n - 1, 1) ** -0.5 for n in self._sizes]
         self._norms = torch.tensor(norms, device=features.device)
 
-    def noise(self, label: int, count: int, generator: torch.Generator) -> Tensor:
-        """Draws (count, d) from N(0, Sigma) of a class."""
-        labels = torch.full((count, 1), label, device=self.means.device)
-        zero = self.means.new_zeros(count, self.dimensions)
-        return self.draw(zero, labels, self.means.new_ones(count, 1), generator)
-
     def draw(self, means: Tensor, classes: Tensor, shares: Tensor, generator: torch.Generator) -> Tensor:
         """One draw each from M Gaussians whose covariances are mixtures of the classes' covariances.
 

@@ -11,13 +11,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from longtail.random import generator
 from longtail.settings.base import Settings as BaseSettings
 from longtail.settings.schedules import LearningRate
-from longtail.stage_two.classifier import FeatureData, Fitted, Report, selection_score
-from longtail.stage_two.draws import rows
-from longtail.stage_two.initial import initial_classifier
-from longtail.stage_two.linear import LinearTraining
+from longtail.stage_two.classifier import FeatureData, Fitted, Report
+from longtail.stage_two.retraining import retrain
 
 
 class Settings(BaseSettings):
@@ -34,22 +31,5 @@ class Settings(BaseSettings):
 
 
 def fit(data: FeatureData, settings: Settings, seed: int, progress: Report) -> Fitted:
-    """Train on the training images, each from a random one of its views [ours]."""
-    views, images, _ = data.views.shape
-    classes = len(data.class_counts)
-    first = initial_classifier(settings.init, data, seed)
-    inputs, labels = first.inputs(data.views).flatten(0, 1), data.labels.repeat(views)
-    validation = first.inputs(data.validation)
-    training = LinearTraining(first.weight, first.bias, settings, settings.epochs, images)
-    labels_cpu = data.labels.cpu()
-
-    history = []
-    for epoch in range(settings.epochs):
-        random = generator(seed, "stage_two", "sample", epoch)
-        order = rows(settings.sampler, labels_cpu, views, random, epoch / settings.epochs)
-        mean = training.labelled_epoch(inputs, labels, order.to(inputs.device), settings.smoothing)
-        score = selection_score(training.logits(validation), data.validation_labels, classes)
-        history.append({"epoch": epoch + 1, "loss": mean, "validation": score})
-        progress(epoch + 1, settings.epochs, f"loss {mean:.3f}")
-    weight, bias = training.result()
-    return Fitted(weight=weight, bias=bias, normalise=first.normalise, history=history)
+    """Train on smoothed labels."""
+    return retrain(data, settings, seed, progress, settings.smoothing)
