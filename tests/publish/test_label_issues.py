@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from longtail.errors import UserError
 from longtail.publish import data_problems, label_issues, out_of_fold
 from longtail.publish.label_issues import FeaturePictures
 from longtail.random import generator
@@ -278,6 +279,15 @@ def test_names_of_any_kind_stand_on_the_page_as_text(tmp_path):
     page = Tags((tmp_path / "data_problems.html").read_text("utf-8"))
     assert not page.all("script")
     assert set(page.texts("h3")) == {"<script>x</script>", "a\\udcff\\nb"}
+
+
+def test_near_duplicates_without_their_columns_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = data_problems.near_file("pets")
+    file.parent.mkdir(parents=True)
+    file.write_text("group,crosses,file,part,class\n1,,a.jpg,train,cat\n")
+    with pytest.raises(UserError, match=r"near_duplicates.csv: has no column bits.*check the pictures again"):
+        data_problems.write("pets", None, None, tmp_path)
 
 
 def test_a_page_of_many_suspects_shows_some_and_counts_the_rest(tmp_path):

@@ -1,6 +1,5 @@
 """data_problems.html: near-duplicates and likely wrong labels with thumbnails, one file."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from longtail.data.lists import some
 from longtail.data.manifest import file_of
+from longtail.publish.check_files import read
 from longtail.publish.label_issues import LabelIssues
 from longtail.publish.thumbnails import small, written
 from longtail.rendering import environment
@@ -15,6 +15,7 @@ from longtail.runs.store import write_text
 
 FILE = "data_problems.html"
 NEAR_FILE = "near_duplicates.csv"
+NEAR_COLUMNS = ("group", "crosses", "file", "part", "class", "bits", "width", "height", "same_content")
 GROUPS, MEMBERS = 24, 8  # groups of near-duplicates that are shown of a kind, and pictures of a group
 SUSPECTS, ALL_SUSPECTS = 8, 240  # suspects that are shown of a class, and in all
 THUMBNAIL = (160, 120)  # pixels, at most
@@ -40,8 +41,11 @@ def write(dataset: str, root: Path | None, issues: LabelIssues | None, folder: P
         root: folder of the picture files; None where there is none on this machine.
         issues: likely wrong labels; None where they were not looked for.
         folder: where the page goes.
+
+    Raises:
+        UserError: if the near-duplicates are not what a check writes.
     """
-    near = read_near(near_file(dataset))
+    near = read(near_file(dataset), NEAR_COLUMNS)
     view = {
         "dataset": _printable(dataset),
         "near": None if near is None else _near_view(near, root),
@@ -50,15 +54,6 @@ def write(dataset: str, root: Path | None, issues: LabelIssues | None, folder: P
     }
     page = environment("publish/pages", escaping=True).get_template(FILE).render(view)
     write_text(folder / FILE, page.rstrip() + "\n")
-
-
-def read_near(file: Path) -> list[dict[str, str]] | None:
-    """The rows of near_duplicates.csv; None where there is none."""
-    try:
-        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
-            return list(csv.DictReader(lines))
-    except FileNotFoundError:
-        return None
 
 
 def _near_view(rows: Sequence[Mapping[str, str]], root: Path | None) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Pictures whose labels a check suspects, and near-duplicates, out of the CSV files that it writes."""
 
-import csv
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from longtail.errors import UserError
+from longtail.publish.check_files import read
 from longtail.publish.page.pictures import Gallery
 from longtail.publish.page.shown import share
 
@@ -26,7 +26,7 @@ def label_issues(file: Path, gallery: Gallery) -> dict[str, Any] | None:
         UserError: if the file has other columns, or a probability that is none.
     """
     columns = ("file", "class", "suggested", "self_confidence")
-    rows = _read(file, columns)
+    rows = read(file, columns)
     if rows is None:
         return None
     known = sorted((_probability(file, row["self_confidence"]), row["file"], row) for row in rows)
@@ -57,7 +57,7 @@ def near_duplicates(file: Path, gallery: Gallery) -> dict[str, Any] | None:
     Raises:
         UserError: if the file has other columns.
     """
-    rows = _read(file, ("group", "crosses", "file", "part", "class"))
+    rows = read(file, ("group", "crosses", "file", "part", "class"))
     if rows is None:
         return None
     groups: dict[str, list[dict[str, str]]] = {}
@@ -83,24 +83,6 @@ def near_duplicates(file: Path, gallery: Gallery) -> dict[str, Any] | None:
         "shown": shown,
         "left": len(groups) - len(shown),
     }
-
-
-def _read(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]] | None:
-    try:
-        with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-            reader = csv.DictReader(lines, restval="")
-            heads = reader.fieldnames or []
-            rows = [{name: row[name] for name in heads} for row in reader]
-    except FileNotFoundError:
-        return None
-    except csv.Error as error:
-        raise UserError(
-            f"{file}: is not a CSV file ({error}); delete it, or check the pictures again"
-        ) from None
-    if absent := [name for name in columns if name not in heads]:
-        needed = f"has no column {absent[0]}, needs {', '.join(columns)}"
-        raise UserError(f"{file}: {needed}; delete it, or check the pictures again")
-    return rows
 
 
 def _probability(file: Path, text: str) -> float:
