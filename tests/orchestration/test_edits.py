@@ -24,6 +24,7 @@ from longtail.settings.base import Neutral
 from longtail.settings.params import Params
 from longtail.settings.reading import parse
 from longtail.settings.recipe import Optimiser
+from tests.edits import add_a_neutral_key, edit
 from tests.tiny import TINY, TWO_PHASES
 
 
@@ -48,11 +49,7 @@ class Project:
         return self.computed[before:]
 
     def edit(self, file: str, old: str, new: str) -> None:
-        """Replace words of a file; one of the package by its place below src."""
-        path = self.folder / file
-        text = path.read_text("utf-8")
-        assert old in text, f"{old!r} is not in {file}"
-        path.write_text(text.replace(old, new), "utf-8")
+        edit(self.folder, file, old, new)
 
     def records(self) -> dict[str, str]:
         """run.json of every finished run."""
@@ -135,12 +132,7 @@ def with_dampening(params: Params, **values: float) -> Params:
 def test_a_new_key_with_a_neutral_value_invalidates_nothing(project):
     params = Params.read({**parse(TINY), "sweeps": {}})
     before, records = project.plan(params), project.records()
-    project.edit(
-        "src/longtail/settings/recipe.py",
-        "    weight_decay: float",
-        "    dampening: Annotated[float, Neutral(0.0)] = 0.0\n    weight_decay: float",
-    )
-    project.edit("src/longtail/settings/recipe.py", "import Field, model", "import Field as Field, model")
+    add_a_neutral_key(project.folder)
     after = project.plan(with_dampening(params))
     assert after.digest == before.digest  # every run, table and figure
     assert [run.identity for run in after.everything()] == [run.identity for run in before.everything()]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.edits import edit
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -59,10 +60,7 @@ class Project:
         self.git("commit", "-q", "-m", message)
 
     def edit(self, file: str, old: str, new: str) -> None:
-        path = self.path / file
-        text = path.read_text()
-        assert old in text, f"{old!r} is not in {file}"
-        path.write_text(text.replace(old, new))
+        edit(self.path, file, old, new)
 
     def stored(self) -> dict[str, int]:
         """Every finished run as STEP/RUN with its record's inode: computed again, it would be another file.

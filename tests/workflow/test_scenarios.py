@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from longtail.settings.reading import parse
+from tests.edits import add_a_neutral_key
 from tests.workflow.conftest import ROOT, Project, shuffle_times
 
 
@@ -104,16 +105,7 @@ def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use
 @pytest.mark.workflow
 def test_a_new_key_with_a_neutral_value_invalidates_nothing(project):
     before = project.stored()
-    project.edit(
-        "src/longtail/settings/recipe.py",
-        "import Field, model_validator",
-        "import Field as Field, model_validator",
-    )
-    project.edit(
-        "src/longtail/settings/recipe.py",
-        "    weight_decay: float = Field(5e-4, ge=0)\n",
-        "    weight_decay: float = Field(5e-4, ge=0)\n    dampening: Annotated[float, Neutral(0.0)] = 0.0\n",
-    )
+    add_a_neutral_key(project.path)
     assert project.nothing_to_do()
     project.run("dvc", "repro")
     assert project.stored() == before
