@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from longtail.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,8 +32,16 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def threads() -> int:
-    """Threads that a command was given: OMP_NUM_THREADS, which is a rule's `threads` in Snakemake, else 1."""
-    return int(os.environ.get("OMP_NUM_THREADS") or COMPUTING["OMP_NUM_THREADS"])
+    """Threads that a command was given: OMP_NUM_THREADS, which is a rule's `threads` in Snakemake, else 1.
+
+    Raises:
+        UserError: if it is no number of at least 1. Of a list, as OpenMP takes it, the first one counts.
+    """
+    given = os.environ.get("OMP_NUM_THREADS") or COMPUTING["OMP_NUM_THREADS"]
+    number = given.split(",")[0].strip()
+    if not number.isdecimal() or int(number) < 1:
+        raise UserError(f"OMP_NUM_THREADS={given}: should be a number of threads, at least 1")
+    return int(number)
 
 
 def cores() -> int:

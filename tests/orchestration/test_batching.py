@@ -15,8 +15,10 @@ import pytest
 from longtail.errors import UserError
 from longtail.orchestration import execute as run
 from longtail.orchestration.batching import SHARE, WANTED, budget, companions, want
-from longtail.orchestration.gpu_memory import gpu_memory, in_a_line
+from longtail.orchestration.gpu_memory import gpu_memory
+from longtail.orchestration.step_errors import in_a_line
 from longtail.runs import leases, store
+from longtail.runs.gpus import Device
 from longtail.runs.identity import file_digest
 
 ROOT = Path(__file__).parents[2]
@@ -213,7 +215,7 @@ class Together:
     def __init__(self, monkeypatch, at_once, fails=()):
         self.given: list[list[str]] = []
         self.fails, self.error = fails, UserError("the loss is nan")
-        monkeypatch.setattr(leases, "runs_at_once", lambda missing, leased, each: min(at_once, missing))
+        monkeypatch.setattr(leases, "runs_at_once", lambda missing, *_: min(at_once, missing))
         monkeypatch.setattr(leases, "lease", lambda count: nullcontext("0"))
         monkeypatch.setattr(leases, "check", lambda leased: None)
         monkeypatch.setattr(run, "module_of", lambda step: self)
@@ -419,28 +421,41 @@ def test_several_gpus_share_what_is_missing(monkeypatch):
     monkeypatch.delenv(leases.ALLOCATION, raising=False)
     monkeypatch.setattr(leases.gpus, "free_mb", lambda names: None)
     for devices, missing, expected in ((1, 3, 3), (1, 30, 8), (2, 3, 2), (4, 2, 1)):
-        monkeypatch.setattr(leases.gpus, "usable", lambda n=devices: ["gpu"] * n)
-        assert leases.runs_at_once(missing, "gpu", 1000) == expected
+        assert leases.runs_at_once(missing, "gpu", 1000, devices) == expected
     monkeypatch.setenv("LONGTAIL_RUNS_PER_GPU", "none")
     with pytest.raises(UserError, match="LONGTAIL_RUNS_PER_GPU=none"):
-        leases.runs_at_once(2, "gpu", 1000)
+        leases.runs_at_once(2, "gpu", 1000, 1)
+
+
+def test_the_first_job_leaves_to_another_gpu_what_it_does_not_see_once_it_has_its_own(
+    monkeypatch, trained, tmp_path
+):
+    at_once, lease = leases.runs_at_once, leases.lease
+    together = Together(monkeypatch, at_once=8)
+    monkeypatch.setattr(leases, "runs_at_once", at_once)
+    monkeypatch.setattr(leases, "lease", lease)
+    monkeypatch.setenv(leases.LOCKS, str(tmp_path / "locks"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(leases.gpus, "installed", lambda: [[Device("GPU-a")], [Device("GPU-b")]])
+    monkeypatch.setattr(leases.gpus, "torch_cuda", lambda: ("2.9", "12.6"))
+    monkeypatch.setattr(leases.gpus, "free_mb", lambda names: None)
+    run.execute("stage_one", "a")
+    assert together.given == [["a", "b"]]
 
 
 def test_runs_at_once_are_as_many_as_the_memory_holds(monkeypatch):
-    monkeypatch.setattr(leases.gpus, "usable", lambda: ["gpu"])
     for free, expected in ((81_000, 8), (8_000, 4), (3_900, 1), (300, 1), (None, 8)):
         monkeypatch.setattr(leases.gpus, "free_mb", lambda names, free=free: free)
-        assert leases.runs_at_once(30, "gpu", 1500) == expected
+        assert leases.runs_at_once(30, "gpu", 1500, 1) == expected
 
 
 def test_runs_share_a_gpu_in_the_allocation_of_snakemake_and_not_in_a_job_of_their_own(monkeypatch):
-    monkeypatch.setattr(leases.gpus, "usable", lambda: ["gpu"])
     monkeypatch.setattr(leases.gpus, "free_mb", lambda names: None)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     wanted("a")
-    assert leases.runs_at_once(30, "gpu", 1500) == 8
+    assert leases.runs_at_once(30, "gpu", 1500, 1) == 8
     monkeypatch.setenv("SLURM_JOB_ID", "8")  # which Snakemake has submitted
-    assert leases.runs_at_once(30, "gpu", 1500) == 1
+    assert leases.runs_at_once(30, "gpu", 1500, 1) == 1
 
 
 def test_memory_that_is_expected_grows_with_batch_and_network():
@@ -476,6 +491,9 @@ def test_memory_that_does_not_suffice_is_one_line_that_names_what_helps(monkeypa
     assert "CUDA_VISIBLE_DEVICES=" in str(in_a_line(OutOfMemoryError(OUT), {"run": "f", "settings": {}}, 1))
     other = ValueError("no memory of it")
     assert in_a_line(other, planned, 1) is other
+    lone = ValueError("Expected more than 1 value per channel when training, got input size [1, 512, 1, 1]")
+    assert "one image" in (said := str(in_a_line(lone, planned, 1)))
+    assert "batch_size (it is 128)" in said
 
     together = Together(monkeypatch, at_once=2, fails=("a",))
     monkeypatch.setattr(together, "error", OutOfMemoryError(OUT))

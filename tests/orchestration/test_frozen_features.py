@@ -276,6 +276,30 @@ class TestPreprocessing:
         monkeypatch.setattr(preprocessing.subprocess, "run", None)  # what is remembered is not asked again
         assert self.looks(network) == asked
 
+    def test_a_teacher_that_sees_pictures_by_weights_of_its_own_is_one_line(self):
+        student = {"network": {"name": "resnet", "architecture": "resnet18"}, "loss": "focal", "step": TAUGHT}
+        settings = {
+            **deepcopy(SETTINGS),
+            "dataset": "pets",
+            "data": {"kind": "folder", "root": "pictures", "images": {}, "held_out": {"per_class": 1}},
+            "imbalance": {"profile": "natural"},
+        }
+        settings["stage_one"]["student"] = student
+        row = {"section": "s", "label": "student", "stage_one": "student", "stage_two": "joint"}
+        settings["tables"]["t"]["rows"] += [row]
+        Path("pets.yaml").write_text(json.dumps(settings))
+        check_data("pets.yaml")
+        with pytest.raises(
+            UserError,
+            match=r"stage_one.student and its teacher, la, see pictures with another inter.* std each",
+        ):
+            plan(Params.load("pets.yaml"))
+        weights = EMBEDDED_WEIGHTS.preprocessing()
+        settings["data"]["images"] = {key: weights[key] for key in ("size", "center", "interpolation")}
+        settings["data"]["images"] |= {"mean": [0.4] * 3, "std": [0.2] * 3}
+        Path("pets.yaml").write_text(json.dumps(settings))
+        assert any("-student-" in name for name in plan(Params.load("pets.yaml")).stage_one)
+
     def test_weights_that_say_nothing_leave_the_settings_as_they_are(self):
         torch.save({"a": torch.zeros(1)}, "weights.pth")
         found = self.looks(

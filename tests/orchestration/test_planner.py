@@ -209,6 +209,28 @@ def test_other_subsets_are_named_and_leave_the_names_of_the_first_alone(settings
     assert all("-subset3-" in name for step in STEPS for name in after[step] - before[step])
 
 
+def test_a_recipe_named_like_a_subset_is_a_recipe_of_its_own(settings):
+    settings = deepcopy(settings)
+    settings["subset_seed"] = [0, 1]
+    longer = deepcopy(settings["stage_one"]["ce"])
+    longer["schedule"] = {"epochs": 7}
+    settings["stage_one"]["subset1-ce"] = longer
+    settings["methods"]["Longer"] = {"stage_one": "subset1-ce", "stage_two": "joint"}
+    row = {"section": "s", "label": "Longer", "method": "Longer"}
+    settings["tables"]["table2"]["rows"] = [*settings["tables"]["table2"]["rows"], row]
+    cells = plan(Params.read(settings)).tables["table2"].cells
+    lengths = {
+        (cell.method, cell.subset_seed): cell.runs["stage_one"].settings.recipe.schedule.epochs
+        for cell in cells
+        if cell.method in ("CE", "Longer")
+    }
+    assert {key: epochs for key, epochs in lengths.items() if key[0] == "Longer"} == {
+        ("Longer", 0): 7,
+        ("Longer", 1): 7,
+    }
+    assert 7 not in (lengths["CE", 0], lengths["CE", 1])
+
+
 def test_names_are_readable_and_end_in_the_identity(settings):
     planned = plan(Params.read(settings))
     for run in planned.everything():

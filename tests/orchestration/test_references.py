@@ -11,6 +11,7 @@ from longtail.runs.code_identity import closure
 from longtail.settings.params import Params
 from tests.tiny import TINY
 
+META = {"step": {"name": "metasaug"}}  # trains on validation images
 ROW = {"section": "End to end", "label": "Student", "stage_one": "student", "stage_two": "joint"}
 
 
@@ -198,6 +199,11 @@ def test_one_run_is_one_whether_a_row_or_a_student_asks_for_it():
             {"student": {"stage_one": "ce", "stage_two": "moving"}},
             r"'moving' moves batch normalisation and keeps no copy",
         ),
+        (
+            {"student": {"stage_one": "ce", "stage_two": "whole"}},
+            r"student.step.teacher.stage_two: 'whole' learns from validation images",
+        ),
+        ({"student": "meta"}, r"student.step.teacher.stage_one: 'meta' learns from validation images"),
         ({"student": "student"}, r"stage_one.student: student needs student: no run can be built on itself"),
         (
             {"student": "other", "other": "student"},
@@ -208,6 +214,8 @@ def test_one_run_is_one_whether_a_row_or_a_student_asks_for_it():
 def test_a_teacher_that_cannot_be_had_is_one_line(change, line):
     data = settings("ce")
     data["stage_two"]["moving"] = {"like": "crt", "batchnorm": "train"}
+    data["stage_two"]["whole"] = {"name": "whole"}
+    data["stage_one"]["meta"] = {**data["stage_one"]["ce"], **META}
     for name, teacher in change.items():
         block = {"name": "distillation", "teacher": teacher}
         data["stage_one"][name] = {**data["stage_one"]["student"], "step": block}

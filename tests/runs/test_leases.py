@@ -64,6 +64,12 @@ def test_threads_are_those_of_omp_num_threads_else_one(monkeypatch):
         device.set_up(CPU)
         assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")  # as OpenMP has it for loops in loops
+    assert device.threads() == 2
+    for value in ("0", "many", "-1"):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        with pytest.raises(UserError, match=f"OMP_NUM_THREADS={value}: should be a number of threads"):
+            device.threads()
 
 
 HOLDER = """

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from longtail.settings.classifier import Classifier
 from longtail.settings.recipe import Optimiser, Recipe
 from longtail.settings.schedules import Exponential, StepDecay
 from longtail.settings.split import Validation
@@ -46,6 +47,25 @@ CE = {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 0.0}}
 def test_a_recipe(recipe, line):
     with pytest.raises(ValidationError, match=line):
         Recipe.model_validate({"loss": CE, **recipe})
+
+
+@pytest.mark.parametrize(
+    ("method", "line"),
+    [
+        (
+            {"name": "crt", "epochs": 30, "learning_rate": {"peak": 0.1, "warmup": 50}},
+            "learning_rate of crt: warmup 50 is longer than the schedule, 30 epochs",
+        ),
+        (
+            {"name": "afg", "generation_epochs": 40,
+             "learning_rate": {"peak": 0.1, "decay": {"form": "step", "at": [40], "factors": [0.1]}}},
+            "learning_rate of afg: decay at 40 is not before the end of the schedule, 40 epochs",
+        ),
+    ],
+)  # fmt: skip
+def test_a_classifier(method, line):
+    with pytest.raises(ValidationError, match=line):
+        Classifier.model_validate({"method": method})
 
 
 @pytest.mark.parametrize("loss", ["ldam", "difficulty_margin"])

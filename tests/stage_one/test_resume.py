@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from longtail.errors import UserError
 from longtail.settings.recipe import Optimiser
 from longtail.settings.schedules import LearningRate, Length
 from longtail.stage_one import checkpoint
@@ -221,6 +222,23 @@ def test_a_strict_resume_mixes_in_no_checkpoint_of_another_processor(
     run(make_phase(), whole, None)
     assert_same(resumed, whole)
     assert "of another environment (H200, bf16, here CPU, float32)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("LONGTAIL_RESUME", "Strict", "should be strict, or not be set"),
+        ("LONGTAIL_CHECKPOINT_SECONDS", "nan", "should be a number of seconds"),
+        ("LONGTAIL_CHECKPOINT_SECONDS", "-1", "should be a number of seconds"),
+        ("LONGTAIL_CHECKPOINT_SECONDS", "soon", "should be a number of seconds"),
+    ],
+)
+def test_a_variable_that_means_nothing_is_one_line_before_the_first_step(
+    make_phase, make_modules, tmp_path, monkeypatch, variable, value, line
+):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=f"{variable}={value}: {line}"):
+        run(make_phase(), make_modules(), tmp_path / "checkpoint.safetensors")
 
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from longtail.device import sent
-
 
 def equalised(images: Tensor, _magnitude: float = 0.0) -> Tensor:
     """torchvision's equalize, to the bit, from sorted pixels.
@@ -54,7 +52,7 @@ def sharpened(images: Tensor, magnitude: float) -> Tensor:
 @cache
 def _blur(device: torch.device) -> Tensor:
     a, b = 1.0 / 13.0, 5.0 / 13.0
-    return sent(torch.tensor([[a, a, a], [a, b, a], [a, a, a]]), device)
+    return torch.tensor([[a, a, a], [a, b, a], [a, a, a]]).to(device)  # the host waits, as in operations.py
 
 
 WITHOUT_WAITING: dict[str, Callable[[Tensor, float], Tensor]] = {

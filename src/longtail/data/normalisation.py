@@ -9,7 +9,6 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from longtail.device import sent
 from longtail.settings.data import Pictures
 from longtail.settings.datasets import DATASETS
 
@@ -41,5 +40,6 @@ def _scale_and_shift(
 ) -> tuple[Tensor, Tensor]:
     centre, spread = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
     scale, shift = 1 / (255 * spread), -centre / spread
-    scale, shift = (sent(part.float().view(1, -1, 1, 1), device) for part in (scale, shift))
+    # The host waits for the copy: trainings side by side share what is kept, each in a stream of its own.
+    scale, shift = (part.float().view(1, -1, 1, 1).to(device) for part in (scale, shift))
     return scale, shift

@@ -150,4 +150,4 @@ def _sources(name: str, magnitude: float, height: int, width: int, device: torch
 
     numbers = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, height, width)
     moved: Tensor = _apply_op(numbers, name, magnitude, InterpolationMode.NEAREST, fill=[0.0])
-    return sent(moved.long().flatten(), device)
+    return moved.long().flatten().to(device)  # the host waits: streams of other trainings share it

@@ -1,13 +1,13 @@
 """An ONNX model through onnxruntime, which is imported only where it is used."""
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from longtail.device import threads
 from longtail.errors import UserError
 
 
@@ -41,7 +41,7 @@ def session(content: bytes, device: str, file: str | Path = "model.onnx") -> Any
             )
         providers.insert(0, "CUDAExecutionProvider")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 1)
+    options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors alone
     try:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from longtail.device import threads
 from longtail.errors import UserError
 from longtail.orchestration.batching import SHARED_STEPS, budget, companions
-from longtail.orchestration.gpu_memory import gpu_memory, in_a_line
+from longtail.orchestration.gpu_memory import gpu_memory
+from longtail.orchestration.step_errors import in_a_line
 from longtail.runs import store
 from longtail.runs.lookup import acquired, built_on_others, find, input_records, locate, pictures_root
 from longtail.runs.record import recorded, same_code
@@ -52,15 +53,17 @@ def execute(step: str, name: str, into: str | None = None) -> None:
                 same_code(planned)
                 at_once = 1
                 if step in USES_DEVICE:
-                    from longtail.runs import leases
+                    from longtail.runs import gpus, leases
 
-                    gpus = planned.get("gpus", 1)  # an older plan does not say
-                    leased = device.enter_context(leases.lease(count=gpus))
+                    devices = len(gpus.usable()) if step == "stage_one" else 1  # a lease hides others
+                    count = planned.get("gpus", 1)  # an older plan does not say
+                    leased = device.enter_context(leases.lease(count=count))
                     if leased:
                         leases.check(leased)
                     if leased and step == "stage_one" and _is_small(planned):
                         missing = 1 + sum(1 for _ in companions(step, name))
-                        at_once = leases.runs_at_once(missing, leased, gpu_memory(planned["settings"]))
+                        expected = gpu_memory(planned["settings"])
+                        at_once = leases.runs_at_once(missing, leased, expected, devices)
                 finished = compute(planned) if at_once == 1 else compute_together(planned, at_once)
             if finished.name != name:  # the same run under another entry's name
                 finished = store.keep(_copy(finished, step, name), step, name)

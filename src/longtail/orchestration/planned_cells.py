@@ -12,7 +12,7 @@ from longtail.orchestration.frozen_features import (
     plan_head,
     plan_trunk,
 )
-from longtail.orchestration.preprocessing import pictures_of
+from longtail.orchestration.preprocessing import pictures_of, seen_otherwise
 from longtail.orchestration.published import PlannedCell
 from longtail.orchestration.run import Run
 from longtail.runs.steps import MODULES
@@ -111,7 +111,7 @@ class Cells:
         A recipe that ends with an earlier phase is the same run as that phase, under whichever name comes
         first.
         """
-        key = (f"{place.label}-{entry}-seed{seed}",)
+        key = (place.split.identity, entry, seed)
         if key in self._known:
             return self._known[key]
         split, params = place.split, self.params
@@ -129,7 +129,7 @@ class Cells:
                 seed=seed,
                 precision=params.precision,
             )
-            further, modules = self._further(place, phase.builds_on, seed)
+            further, modules = self._further(place, entry, phase.builds_on, seed)
             run = self.planner.add(
                 "stage_one",
                 f"{place.label}-{entry}{phase.suffix}-seed{seed}",
@@ -143,13 +143,24 @@ class Cells:
         return run
 
     def _further(
-        self, place: Place, named: list[tuple[str, FinishedRuns]], seed: int
+        self, place: Place, entry: str, named: list[tuple[str, FinishedRuns]], seed: int
     ) -> tuple[dict[str, Run], dict[str, None]]:
-        """What the step of a phase names: runs by key, and the modules of their networks."""
+        """What the step of a phase names: runs by key, and the modules of their networks.
+
+        Raises:
+            UserError: if one would be shown pictures otherwise than it has learnt to see them.
+        """
         runs: dict[str, Run] = {}
         modules: dict[str, None] = {}
         for key, block in named:
-            modules[module_name("networks", self.params.stage_one[block.stage_one].network.name)] = None
+            recipe = self.params.stage_one[block.stage_one]
+            if differ := seen_otherwise(self.params, self.params.stage_one[entry], recipe):
+                both = f"stage_one.{entry} and its {key}, {block.stage_one},"
+                raise UserError(
+                    f"{self.planner.plan.source}: {both} see pictures with another "
+                    f"{', '.join(differ)} each, by their weights; set these in data.images, for both"
+                )
+            modules[module_name("networks", recipe.network.name)] = None
             for number, own in enumerate(block.of(seed, self.params.seeds)):
                 runs[f"{key}.{number}.stage_one"] = self._stage_one(place, block.stage_one, own)
                 if block.stage_two is not None:
@@ -160,7 +171,7 @@ class Cells:
     def _classified(self, place: Place, entry: str, classifier: str, seed: int) -> tuple[Run, Run]:
         """Features of a recipe's run as a classifier reads them, and the classifier over them."""
         settings = self.params.stage_two[classifier]
-        key = (f"{place.label}-{entry}-seed{seed}", settings.batchnorm, _reads_whole(settings))
+        key = (place.split.identity, entry, seed, settings.batchnorm, settings.reads_whole)
         if key not in self._known:
             self._known[key] = self._features(place, entry, settings, seed)
         features = self._known[key]
@@ -183,7 +194,7 @@ class Cells:
         """
         params, split = self.params, place.split
         recipe, stage_one = params.stage_one[entry], self._stage_one(place, entry, seed)
-        whole = _reads_whole(classifier)
+        whole = classifier.reads_whole
         settings = FeaturesSettings(
             dataset=params.dataset,
             images=pictures_of(params, recipe),
@@ -208,10 +219,6 @@ class Cells:
 def pictures(params: Params) -> Pictures | None:
     """How picture files are looked at; None for a published dataset."""
     return None if isinstance(params.data, PublishedData) else params.data.images
-
-
-def _reads_whole(classifier: Classifier) -> bool:
-    return getattr(classifier.method.options, "reads", "") == "whole"
 
 
 def _architecture(network: Method) -> Method:

@@ -34,6 +34,12 @@ def pictures_of(params: Params, recipe: Recipe) -> Pictures | None:
     )
 
 
+def seen_otherwise(params: Params, one: Recipe, other: Recipe) -> list[str]:
+    """The keys of `data.images` that two recipes have unlike, as of pretrained weights of two kinds."""
+    look, otherwise = pictures_of(params, one), pictures_of(params, other)
+    return [key for key, value in look or () if value != getattr(otherwise, key)]
+
+
 def weights_of(network: Method) -> KnownWeights | None:
     """What is known of the weights that a network begins with; None where nothing is, or it begins afresh."""
     options = network.options

@@ -19,7 +19,7 @@ LOCKS = "LONGTAIL_LOCKS"  # another folder of lock files, e.g. one that containe
 ALLOCATION = "LONGTAIL_ALLOCATION"  # the Slurm job in which Snakemake itself runs
 
 
-def runs_at_once(missing: int, leased: str, each_mb: int) -> int:
+def runs_at_once(missing: int, leased: str, each_mb: int, devices: int) -> int:
     """How many of the missing runs of stage one a job may train side by side on the GPU that it has leased.
 
     Their networks are too small to fill one: up to LONGTAIL_RUNS_PER_GPU (8), no more than leave as many to
@@ -30,6 +30,7 @@ def runs_at_once(missing: int, leased: str, each_mb: int) -> int:
         missing: the job's own run and others that are wanted.
         leased: names of devices.
         each_mb: memory of a GPU that a run is expected to take.
+        devices: that could be leased; within a lease only its own can be seen.
 
     Raises:
         UserError: if LONGTAIL_RUNS_PER_GPU is no number of at least 1.
@@ -39,7 +40,7 @@ def runs_at_once(missing: int, leased: str, each_mb: int) -> int:
         raise UserError(f"LONGTAIL_RUNS_PER_GPU={given}: should be a number of runs; 1 trains each alone")
     if os.environ.get("SLURM_JOB_ID", "") != os.environ.get(ALLOCATION, ""):
         return 1
-    number = min(int(given), -(-missing // max(1, len(gpus.usable()))))
+    number = min(int(given), -(-missing // max(1, devices)))
     if number > 1 and (free := gpus.free_mb(leased.split(","))) is not None:
         number = min(number, (free - CONTEXT_MB) // each_mb)
     return max(1, number)

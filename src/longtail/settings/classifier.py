@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from longtail.settings.augmentation import Augmentation
 from longtail.settings.base import Neutral, Settings
 from longtail.settings.data import Pictures
 from longtail.settings.method_blocks import ClassifierMethod, Network
+from longtail.settings.schedules import Length
 
 
 class Features(Settings):
@@ -37,6 +38,21 @@ class Classifier(Settings):
 
     batchnorm: Literal["eval", "train"] = "eval"  # of the backbone while it makes the features
     method: ClassifierMethod
+
+    @model_validator(mode="after")
+    def _the_rate_gets_where_it_says(self) -> "Classifier":
+        """Warm-up and milestones that lie behind the end would never come to be."""
+        options = self.method.options
+        rate = getattr(options, "learning_rate", None)
+        epochs = getattr(options, "epochs", None) or getattr(options, "generation_epochs", None)
+        if rate and epochs and (wrong := rate.beyond(Length(epochs=epochs))):
+            raise ValueError(f"learning_rate of {self.method.name}: {wrong}")
+        return self
+
+    @property
+    def reads_whole(self) -> bool:
+        """Whether it learns from all training images of the dataset, validation images among them."""
+        return getattr(self.method.options, "reads", "") == "whole"
 
 
 class StageTwoSettings(Settings):

@@ -9,6 +9,8 @@ from longtail.settings.frozen_features import FROZEN
 from longtail.settings.method_blocks import blocks_in
 from longtail.settings.recipe import Recipe
 
+LEARNS = "learns from validation images, which could not judge what is built on it"
+
 
 def references(recipe: Recipe) -> Iterator[tuple[str, FinishedRuns]]:
     """What the steps of a recipe name, with the key of each below the recipe, e.g. `step.teacher`."""
@@ -41,6 +43,8 @@ def wrong_reference(
             if block.stage_one not in recipes:
                 there = f"is not an entry of stage_one: {', '.join(recipes)}"
                 return f"{where}.stage_one", f"{shown(block.stage_one)} {there}"
+            if recipes[block.stage_one].learns_from_validation:
+                return f"{where}.stage_one", f"{shown(block.stage_one)} {LEARNS}; name another recipe"
             if block.stage_two is None and recipes[block.stage_one].freeze == FROZEN:
                 trained = "is trained on frozen features, by stage two"
                 return (
@@ -52,6 +56,8 @@ def wrong_reference(
             if block.stage_two not in classifiers:
                 there = f"is not an entry of stage_two: {', '.join(classifiers)}"
                 return f"{where}.stage_two", f"{shown(block.stage_two)} {there}"
+            if classifiers[block.stage_two].reads_whole:
+                return f"{where}.stage_two", f"{shown(block.stage_two)} {LEARNS}; name another classifier"
             if classifiers[block.stage_two].batchnorm == "train":
                 moved = "moves batch normalisation and keeps no copy of the network (batchnorm: train)"
                 return f"{where}.stage_two", f"{shown(block.stage_two)} {moved}; name another classifier"

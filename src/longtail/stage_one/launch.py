@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from longtail.device import threads
 from longtail.errors import UserError
 from longtail.runs.job import Job
 from longtail.settings.recipe import StageOneSettings
@@ -84,11 +85,11 @@ def launch(job: Job, number: int) -> None:
     }
     file.write_text(json.dumps(told), "utf-8")
     # The threads that Snakemake gave the rule are shared out: results depend on those of a process.
-    threads = max(1, int(os.environ.get("OMP_NUM_THREADS", number)) // number)
+    share = str(max(1, threads() // number))
     environment = {
         **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": share,
+        "MKL_NUM_THREADS": share,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     start = command(number, nodes(job.settings), file.resolve(), os.environ)

@@ -9,7 +9,6 @@ those tensors and three counters, and a training that was killed goes on to bit-
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -28,7 +27,7 @@ from longtail.stage_one.epoch import Epoch, ready
 from longtail.stage_one.graph import Replayed, Work, own_stream, pass_by
 from longtail.stage_one.phase import HistoryRow, Phase, State
 from longtail.stage_one.ranks import Ranks, Statistics, ranks
-from longtail.stage_one.resuming import begin_momentum, left, make_optimiser, resume, save
+from longtail.stage_one.resuming import begin_momentum, left, make_optimiser, patience, resume, save
 from longtail.stage_one.step import Outcome
 
 
@@ -71,7 +70,7 @@ def train(
         The state at the end; nothing is selected, the modules are those of the last epoch.
 
     Raises:
-        UserError: if the loss stops being a finite number.
+        UserError: if the loss stops being a finite number, or a variable of the environment means nothing.
     """
     device, processes = phase.images.device, ranks()
     found = processes.broadcast(lambda: left(path, environment)) if path else None
@@ -81,7 +80,7 @@ def train(
     for number, row in enumerate(state.history, 1):
         if report:
             report(row, State(history=state.history[:number]))
-    patience = float(os.environ.get("LONGTAIL_CHECKPOINT_SECONDS", "5"))
+    seconds = patience()
     written = time.monotonic()
     with own_stream(device), _global_generator(modules, device):
         if phase.begin:
@@ -96,7 +95,7 @@ def train(
                 modules.eval()
                 row |= evaluate()
             state.history.append(row)
-            if path and processes.is_main and (time.monotonic() - written >= patience or last):
+            if path and processes.is_main and (time.monotonic() - written >= seconds or last):
                 save(path, modules, optimiser, state)
                 written = time.monotonic()
             if report:

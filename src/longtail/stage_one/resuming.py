@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from longtail.errors import UserError
 from longtail.stage_one import checkpoint
 from longtail.stage_one.phase import Phase, State
 
@@ -60,8 +62,28 @@ def save(path: Path, modules: nn.ModuleDict, optimiser: torch.optim.Optimizer, s
     checkpoint.write(path, tensors, asdict(state))
 
 
+def patience() -> float:
+    """Seconds between two checkpoints: LONGTAIL_CHECKPOINT_SECONDS, else 5.
+
+    Raises:
+        UserError: if it is no number of at least 0.
+    """
+    given = os.environ.get("LONGTAIL_CHECKPOINT_SECONDS") or "5"
+    with suppress(ValueError):
+        if (seconds := float(given)) >= 0:
+            return seconds
+    raise UserError(f"LONGTAIL_CHECKPOINT_SECONDS={given}: should be a number of seconds, 0 or more")
+
+
 def left(path: Path, environment: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and state of a checkpoint that may be gone on from; None: begin at the start."""
+    """Tensors and state of a checkpoint that may be gone on from; None: begin at the start.
+
+    Raises:
+        UserError: if LONGTAIL_RESUME is neither strict nor empty.
+    """
+    strictly = os.environ.get("LONGTAIL_RESUME", "")
+    if strictly not in ("", "strict"):
+        raise UserError(f"LONGTAIL_RESUME={strictly}: should be strict, or not be set")
     found = checkpoint.read(path)
     if found is None:
         return None
@@ -69,7 +91,7 @@ def left(path: Path, environment: str) -> tuple[dict[str, Tensor], dict[str, Any
     if "environment" in state:  # as it was written before it was gone on from elsewhere
         state["environments"] = [state.pop("environment")]
     if (was := state.get("environments", [""])[-1]) != environment:
-        if os.environ.get("LONGTAIL_RESUME") == "strict":
+        if strictly:
             checkpoint.discard(path, f"of another environment ({was}, here {environment})")
             return None
         print(

@@ -230,6 +230,7 @@ class TrainingRun:
         """Train to the end."""
         job, where = self.job, self._where
         fused = f", batch_norm {self._fused}" if self._fused else ""
+        several = f", {ranks().size} processes" if ranks().size > 1 else ""
         with ExitStack() as stack:
             if ranks().is_main:
                 self._progress = stack.enter_context(job.progress(job.facts["epochs"], "epoch"))
@@ -239,7 +240,7 @@ class TrainingRun:
                 seed=self._seed,
                 precision=self._precision,
                 environment=f"{describe(where)}, {self._precision}, torch {torch.__version__}, "
-                f"{torch.get_num_threads()} threads{fused}",
+                f"{torch.get_num_threads()} threads{fused}{several}",
                 path=job.scratch / "checkpoint.safetensors",
                 evaluate=self._evaluation.accuracies,
                 evaluate_every=self._recipe.evaluate_every,
