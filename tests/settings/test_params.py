@@ -242,7 +242,7 @@ def test_the_recipes_of_the_documentation_are_valid(settings, root):
     recipes = Params.read(settings).stage_one
     assert recipes["ldam_drw"].network.options.head == "cosine"
     assert recipes["remix_drw"].schedule.epochs == 300
-    assert [phase.name for phase in recipes["fine_tuned"].phases] == ["train", "fine_tune"]
+    assert [phase.name for phase in recipes["ce_fine_tuned"].phases] == ["train", "fine_tune"]
 
 
 def test_a_phase_has_what_it_does_not_name_from_its_recipe(settings):
