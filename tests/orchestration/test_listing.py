@@ -129,3 +129,13 @@ def test_the_summary_comes_first_and_finished_runs_are_listed_on_request(planned
     assert run.name not in out
     show("params.yaml", everything=True)
     assert f"  stored  {run.name}" in capsys.readouterr().out
+
+
+def test_a_run_that_is_finished_under_another_label_is_not_to_do(planned, capsys):
+    run = a_run(planned, "stage_one", "ce")
+    store.write_json(store.stored(run.step, run.name) / "run.json", record(run, 3600.0, epochs=2, steps=4))
+    Path("params.yaml").write_text(
+        TINY.replace("  ce:\n", "  base:\n").replace("stage_one: ce,", "stage_one: base,")
+    )
+    show("params.yaml", everything=True)
+    assert f"  stored  {run.name.replace('-ce-', '-base-')}" in capsys.readouterr().out

@@ -8,9 +8,11 @@ import pytest
 
 from longtail.orchestration.planner import plan
 from longtail.orchestration.prune import prune
-from longtail.runs import store
+from longtail.runs import lookup, store
 from longtail.settings.params import Params
 from tests.tiny import TINY
+
+RENAMED = TINY.replace("  ce:\n", "  base:\n").replace("stage_one: ce,", "stage_one: base,")
 
 
 @pytest.fixture
@@ -63,3 +65,22 @@ def test_other_work_trees_are_named(unneeded, capsys, tmp_path):
     said = capsys.readouterr().out
     assert f"{tmp_path / 't'}: shares this store, and its settings files were not read" in said
     assert "needed by none of params.yaml" in said
+
+
+def test_finished_runs_of_an_entry_that_was_renamed_are_needed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    store.home.cache_clear()
+    file = Path("params.yaml")
+    file.write_text(TINY)
+    shelf = store.home(Path.cwd()) / "store" / "stage_one"
+    for run in plan(Params.load("params.yaml")).stage_one.values():
+        store.write_json(shelf / run.name / "run.json", {"identity": run.identity, "outputs": {}})
+    aside = shelf / f".damaged-{run.name}"
+    store.write_json(aside / "run.json", {"identity": run.identity, "outputs": {}})
+    file.write_text(RENAMED)
+    prune(["params.yaml"], yes=True)
+    planned = plan(Params.load("params.yaml")).stage_one.values()
+    assert any("-base-" in run.name for run in planned)
+    assert all(lookup.find(run.step, run.name, run.identity) for run in planned)
+    assert not aside.exists()
+    store.home.cache_clear()

@@ -1,26 +1,42 @@
 """`longtail plan`: what a settings file needs, what exists, what is to do and what that will cost."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 
+from longtail.errors import UserError
 from longtail.orchestration.estimates import Cost, Estimates, finished_records
 from longtail.orchestration.plan import Plan
 from longtail.orchestration.planner import plan
 from longtail.orchestration.run import Run
 from longtail.publish.published_record import is_current
 from longtail.runs.steps import STEPS
-from longtail.runs.store import scratch, stored
+from longtail.runs.store import home, record, scratch, stored
 from longtail.settings.params import Params
 
 FINISHED = ("done", "stored")
+Kept = dict[tuple[str, str], list[Path]]  # folders of the store by step and the end of their names
 
 
-def state(run: Run) -> str:
+def kept() -> Kept:
+    """What the store has, so that a run is found under the label of another entry too."""
+    found: Kept = defaultdict(list)
+    for step in STEPS:
+        for folder in (home(Path.cwd()) / "store" / step).glob("[!.]*"):
+            found[step, folder.name[-8:]].append(folder)
+    return found
+
+
+def state(run: Run, store: Kept) -> str:
     """Whether a run is in its folder, in the store, begun, or still to do; looks, but does not verify."""
     if Path(run.record).is_file():
         return "done"
     if (stored(run.step, run.name) / "run.json").is_file():
         return "stored"
+    for folder in store.get((run.step, run.identity[:8]), ()):
+        with suppress(UserError, OSError):
+            if record(folder)["identity"] == run.identity:
+                return "stored"
     if any(scratch(run.step, run.name).glob("checkpoint*")):
         return "begun"
     return "to do"
@@ -35,7 +51,8 @@ def show(params: str, everything: bool = False) -> None:
     """
     planned = plan(Params.load(params), params)
     planned.write()
-    states = {run: state(run) for run in planned.everything()}
+    store = kept()
+    states = {run: state(run, store) for run in planned.everything()}
     _show_summary(planned, states)
     for step in STEPS:
         listed = [run for run in planned.runs(step).values() if everything or states[run] not in FINISHED]

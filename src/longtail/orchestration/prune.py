@@ -1,5 +1,6 @@
 """`longtail prune`: delete finished runs that no settings file needs, after showing them.
 
+A finished run is known by its identity: under the label of another entry it is needed as well.
 A settings file of the project whose dataset is not on this machine cannot be planned; what it may need, the
 runs of its dataset, stays. So does a run that a process is at, whose settings were edited since it began.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from longtail.errors import UserError
 from longtail.orchestration.planner import plan
 from longtail.runs.steps import STEPS
-from longtail.runs.store import home, locked
+from longtail.runs.store import home, locked, record
 from longtail.settings.params import Params
 from longtail.settings.reading import parse, read_text
 
@@ -60,7 +61,10 @@ def prune(settings: Sequence[str], yes: bool = False) -> None:
             spared.add(params.dataset)
             line = f"{source}: cannot be planned here, so all runs of {params.dataset} stay ({error})"
             print(line, file=sys.stderr)
-    needed = {(run.step, run.name) for planned in plans for run in planned.everything()}
+    needed: set[tuple[str, str]] = set()  # steps, with names and identities
+    for planned in plans:
+        for run in planned.everything():
+            needed |= {(run.step, run.name), (run.step, run.identity)}
     shelves = {(step, home(Path.cwd()) / kind / step) for step in STEPS for kind in ("store", "unfinished")}
     for planned in plans:
         shelves |= {
@@ -72,7 +76,10 @@ def prune(settings: Sequence[str], yes: bool = False) -> None:
         for step, shelf in shelves
         if shelf.is_dir()
         for folder in shelf.iterdir()
-        if folder.is_dir() and (step, folder.name) not in needed and not _is_of(folder.name, spared)
+        if folder.is_dir()
+        and (step, folder.name) not in needed
+        and (step, _identity(folder)) not in needed
+        and not _is_of(folder.name, spared)
     )
     if not doomed:
         print(f"nothing to prune: every run is needed by {', '.join(planned.source for planned in plans)}")
@@ -93,6 +100,14 @@ def prune(settings: Sequence[str], yes: bool = False) -> None:
                 shutil.rmtree(folder)
                 deleted += 1
     print(f"{deleted} folders deleted")
+
+
+def _identity(folder: Path) -> str:
+    """Of the finished run that a folder holds; "" where it holds none, or one that was set aside."""
+    try:
+        return "" if folder.name.startswith(".") else str(record(folder)["identity"])
+    except UserError:
+        return ""
 
 
 def _is_of(run: str, datasets: set[str]) -> bool:
