@@ -63,6 +63,27 @@ def test_a_damaged_run_is_one_line_with_the_file_and_the_way_out(damage):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("damage", ["edit", "delete", "identity", "record", "facts", "gone"])
+def test_nobody_is_told_to_delete_the_folder_of_a_dataset_where_pictures_may_lie(damage):
+    data = {"step": "acquire", "identity": "a" * 64, "outputs": {"parts/train": "0" * 64}}
+    folder = Path("data/raw/pets")
+    store.write_json(folder / "run.json", data)
+    (folder / "parts").mkdir()
+    if damage == "edit":
+        (folder / "parts/train").write_text("other pictures")
+    elif damage == "record":
+        (folder / "run.json").write_text("{")
+    elif damage == "facts":
+        store.write_json(store.stored("acquire", "pets") / "run.json", {**data, "facts": {}})
+    elif damage == "gone":
+        (folder / "run.json").unlink()
+    with pytest.raises(UserError) as caught:
+        store.verify(folder, "b" * 64 if damage == "identity" else "a" * 64)
+    told = str(caught.value).partition("; ")[2]
+    alone = "" if damage == "gone" else "delete data/raw/pets/run.json, no more than that, and "
+    assert told == f"{alone}type the command again"
+
+
 def test_a_run_damaged_in_the_store_is_worth_nothing():
     kept = store.keep(finished(Path("work/x")), "stage_one", "label-aaaaaaaa")
     (kept / "model").chmod(0o644)

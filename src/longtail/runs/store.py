@@ -113,16 +113,18 @@ def record(folder: Path) -> dict[str, Any]:
         if not isinstance(found["outputs"], dict) or not isinstance(found["identity"], str):
             raise TypeError
     except FileNotFoundError:
-        raise UserError(f"{file}: is missing; {_way_out(file)}") from None
+        raise UserError(f"{file}: is missing; {_way_out(folder)}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{file}: is not a record of a run; {_way_out(file)}") from None
+        raise UserError(f"{file}: is not a record of a run; {_way_out(folder)}") from None
     return dict(found)
 
 
-def _way_out(file: Path) -> str:
-    return (
-        f"delete {file.parent} and type the command again (`dvc checkout` brings it back too, once deleted)"
-    )
+def _way_out(folder: Path, step: str = "") -> str:
+    """What to delete: all of a run, but of a dataset, beside which a user's pictures may lie, its record."""
+    if step == "acquire" or folder.absolute().parent.parts[-2:] == ("data", "raw"):
+        alone = f"delete {file}, no more than that, and " if (file := folder / "run.json").exists() else ""
+        return f"{alone}type the command again"
+    return f"delete {folder} and type the command again (`dvc checkout` brings it back too, once deleted)"
 
 
 def verify(folder: Path, identity: str) -> dict[str, Any]:
@@ -136,13 +138,14 @@ def verify(folder: Path, identity: str) -> dict[str, Any]:
     """
     file = folder / "run.json"
     found = record(folder)
-    if found["identity"] != identity:
-        raise UserError(f"{file}: is of another run; {_way_out(file)}")
     step = str(found.get("step"))
+    if found["identity"] != identity:
+        raise UserError(f"{file}: is of another run; {_way_out(folder, step)}")
     kept = record_digest(step, folder.name)
     if kept is not None and file_digest(file) != kept and _keeps(step, folder.name, identity):
-        raise UserError(f"{file}: is not the record that the store keeps (edited by hand?); {_way_out(file)}")
-    if found.get("step") != "acquire":  # a dataset's pictures may lie beside its run
+        way_out = _way_out(folder, step)
+        raise UserError(f"{file}: is not the record that the store keeps (edited by hand?); {way_out}")
+    if step != "acquire":  # a dataset's pictures may lie beside its run
         names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         strange = sorted(name for name in names - {"run.json", *found["outputs"]} if name[0] != ".")
         if strange:
@@ -152,9 +155,9 @@ def verify(folder: Path, identity: str) -> dict[str, Any]:
         try:
             actual = file_digest(file)
         except FileNotFoundError:
-            raise UserError(f"{file}: is missing; {_way_out(file)}") from None
+            raise UserError(f"{file}: is missing; {_way_out(folder, step)}") from None
         if actual != expected:
-            raise UserError(f"{file}: is not what run.json says (edited by hand?); {_way_out(file)}")
+            raise UserError(f"{file}: is not what run.json says (edited by hand?); {_way_out(folder, step)}")
     return found
 
 
