@@ -164,6 +164,49 @@ def test_a_pipeline_that_is_not_of_its_settings_any_more_is_said(capsys):
     )
 
 
+MERGED = b"stages:\n<<<<<<< ours\n  a: 1\n"
+DAMAGED = {
+    "not valid YAML: line 3: ": MERGED,
+    "not valid YAML: maximum recursion": b"[" * 5000,
+    "line 1 is not UTF-8": b"stages: \xff",
+    "has no stages as DVC has them": b"",
+    "has no stages as DVC has them; mend": b"stages: {acquire: 3}",
+}
+
+
+@pytest.mark.parametrize("file", ["dvc.yaml", "pipelines/old/dvc.yaml"])
+@pytest.mark.parametrize("line", DAMAGED)
+def test_damaged_stages_are_a_line_and_a_reminder_of_them_stops_nothing(file, line, capsys):
+    written()
+    Path(file).parent.mkdir(exist_ok=True)
+    Path(file).write_bytes(DAMAGED[line])
+    params = Params.load("mine.yaml")
+    planned = plan(params, "mine.yaml")
+    with pytest.raises(UserError, match=f"^{file}: {line}"):
+        pipeline(params, planned)
+    capsys.readouterr()
+    remind(params, planned)
+    said = capsys.readouterr().err
+    assert said.startswith("pipelines/mine/dvc.yaml: whether it is of these settings cannot be said (" + file)
+    assert said.count("\n") == 1
+
+
+def test_a_stage_without_a_command_is_a_line():
+    Path("dvc.yaml").write_text("stages: {split: {deps: [], params: []}}")
+    params = Params.load("mine.yaml")
+    with pytest.raises(UserError, match=r"^dvc.yaml: stages.split needs cmd, deps and params"):
+        pipeline(params, plan(params, "mine.yaml"))
+
+
+def test_settings_outside_the_project_are_reminded_of_and_stop_nothing(capsys):
+    written()
+    Path("../mine.yaml").write_text(MODEL)
+    capsys.readouterr()
+    params = Params.load("../mine.yaml")
+    remind(params, plan(params, "../mine.yaml"))
+    assert "lies outside" in capsys.readouterr().err
+
+
 def test_what_dvc_needs_is_said_in_order():
     assert what_dvc_lacks() == "DVC needs a repository: type `git init && dvc init` here first"
     subprocess.run(["git", "init", "-q"], check=True)

@@ -93,11 +93,19 @@ def _in_git(root: Path) -> bool:
 
 
 def remind(params: Params, planned: Plan) -> None:
-    """Say so where a settings file's stages are not those that it asks for, as after a block was added."""
+    """Say so where a settings file's stages are not those that it asks for, as after a block was added.
+
+    Stops nothing: that they cannot be compared is a line too.
+    """
     file = file_of(planned.name)
-    if planned.name and file.is_file() and file.read_text("utf-8", "replace") != pipeline(params, planned):
-        command = f"longtail pipeline --params {shlex.quote(planned.source)}"
-        print(f"{file}: is not of these settings any more; `{command}` writes it anew", file=sys.stderr)
+    if not planned.name or not file.is_file():
+        return
+    try:
+        if file.read_text("utf-8", "replace") != pipeline(params, planned):
+            command = f"longtail pipeline --params {shlex.quote(planned.source)}"
+            print(f"{file}: is not of these settings any more; `{command}` writes it anew", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"{file}: whether it is of these settings cannot be said ({error})", file=sys.stderr)
 
 
 def pipeline(params: Params, planned: Plan, root: Path = Path()) -> str:
@@ -116,16 +124,20 @@ def pipeline(params: Params, planned: Plan, root: Path = Path()) -> str:
         raise UserError(f"{planned.source}: has its stages in {MAIN}; this is for other settings files")
     if not planned.stage_two:
         raise UserError(f"{planned.source}: has no table, and so nothing for DVC to make")
-    own = yaml.safe_load(read_text(root / MAIN))
+    own = _stages(root / MAIN)
     keys = {str(file): list(read_raw(root / file)) for file in chain}
     alone = len(chain) == 1
     there = {name: getattr(params, name) for name in BLOCKS}
     change = _Change(params, planned, str(chain[0]), keys, _acquired_elsewhere(params, planned, root))
     stages = {}
-    for name, stage in own["stages"].items():
+    for name, stage in own.items():
         if name in change.empty():
             continue
-        inner = change.stage(stage.get("do", stage))
+        inner = stage.get("do", stage)
+        wanted = {"cmd": str, "deps": list, "params": list}
+        if not isinstance(inner, dict) or any(not isinstance(inner.get(key), wanted[key]) for key in wanted):
+            raise UserError(f"{root / MAIN}: stages.{name} needs cmd, deps and params; mend it")
+        inner = change.stage(inner)
         # of one file DVC reads the entries itself; of one that is like another they are listed here
         entries = f"${{{name}}}" if alone else {entry: {} for entry in there.get(name, ())}
         stages[name] = {"foreach": entries, "do": inner} if "foreach" in stage else inner
@@ -224,15 +236,40 @@ def read_raw(file: Path) -> dict[str, Any]:
 def _acquired_elsewhere(params: Params, planned: Plan, root: Path) -> bool:
     """Whether another pipeline makes the dataset, which may be an output of one stage alone."""
     main = root / "params.yaml"
-    if main.is_file() and read_file(main).get("dataset") == params.dataset:
+    data = read_file(main) if main.is_file() else None
+    if isinstance(data, dict) and data.get("dataset") == params.dataset:
         return True
     out = f"data/raw/{params.dataset}"
     for file in sorted((root / FOLDER).glob(f"*/{MAIN}")):
         if file != root / file_of(planned.name):
-            outs = (yaml.safe_load(read_text(file)).get("stages") or {}).get("acquire", {}).get("outs", [])
-            if out in (next(iter(one)) for one in outs):
+            outs = _stages(file).get("acquire", {}).get("outs")
+            if isinstance(outs, list) and any(
+                out == one or (isinstance(one, dict) and out in one) for one in outs
+            ):
                 return True
     return False
+
+
+def _stages(file: Path) -> dict[str, dict[str, Any]]:
+    """The stages of a file of DVC's.
+
+    Raises:
+        UserError: if it cannot be read, or is no such file.
+    """
+    try:
+        data = yaml.safe_load(read_text(file))
+    except (yaml.YAMLError, RecursionError) as error:
+        mark, problem = (getattr(error, name, None) for name in ("problem_mark", "problem"))
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise UserError(f"{file}: not valid YAML: {where}{problem or error}; mend it") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
+    found = data.get("stages") if isinstance(data, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(stage, dict) for stage in found.values()):
+        raise UserError(f"{file}: has no stages as DVC has them; mend it")
+    return found
 
 
 class _Plainly(yaml.SafeDumper):
