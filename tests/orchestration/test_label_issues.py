@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from longtail.orchestration.planned_outputs import TAKEN
 from longtail.orchestration.planner import plan
 from longtail.settings.params import Params
 
@@ -54,3 +55,13 @@ def test_another_list_of_near_duplicates_makes_another_page(tmp_path, monkeypatc
     file.write_text("group\n")
     (after,) = planned({"method": "CE"}).label_issues.values()
     assert before.identity != after.identity
+
+
+def test_no_table_may_have_the_name_of_another_file_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = planned({"method": "CE"})
+    (table, *_) = found.tables.values()
+    suffixes = {Path(file).suffix for file in table.outputs}
+    others = [Path(file) for item in found.published() if item.kind != "tables" for file in item.outputs]
+    beside = {file.stem for file in others if file.parent == Path(table.folder) and file.suffix in suffixes}
+    assert beside == set(TAKEN)

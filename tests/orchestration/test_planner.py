@@ -402,7 +402,9 @@ def test_the_frame_changes_with_its_runs_and_not_with_a_caption(root):
     assert frame(root, demo(root, seeds=[5])).identity != before
 
 
-@pytest.mark.parametrize("name", ["runs", "report", "index"])
+@pytest.mark.parametrize(
+    "name", ["runs", "report", "index", "curves", "label_issues", "label_issues_by_class", "data_problems"]
+)
 def test_a_table_of_a_name_that_is_taken_is_one_line(root, name):
     tables = {name: demo(root).tables["table2"].resolved()}
     with pytest.raises(UserError, match=f"tables.{name}: results/{name}.* rename it"):

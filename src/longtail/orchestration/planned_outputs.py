@@ -26,6 +26,9 @@ TAKEN = {  # what no table may be called
     "index": "results/index.html is the page on all results",
     "runs": "results/runs.csv has the results of all runs",
     "curves": "results/curves.csv has the curves of all trainings",
+    "label_issues": "results/label_issues.csv has likely wrong labels",
+    "label_issues_by_class": "results/label_issues_by_class.csv counts likely wrong labels",
+    "data_problems": "results/data_problems.html shows likely wrong labels",
 }
 
 
