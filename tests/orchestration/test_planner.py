@@ -1,6 +1,8 @@
 """The plan: which runs a settings file needs, and what an edit of it changes."""
 
+import shutil
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import yaml
@@ -409,3 +411,21 @@ def test_a_table_of_a_name_that_is_taken_is_one_line(root, name):
     tables = {name: demo(root).tables["table2"].resolved()}
     with pytest.raises(UserError, match=f"tables.{name}: results/{name}.* rename it"):
         plan(demo(root, tables=tables, figures={}), "params.yaml", root)
+
+
+@pytest.mark.parametrize("file", ["Snakefile", "workflow/rules/tables.smk", "workflow/report/table.rst"])
+def test_the_report_is_another_one_with_another_rule_or_caption(root, tmp_path, monkeypatch, file):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(root / "Snakefile", tmp_path)
+    for folder in ("rules", "report"):
+        shutil.copytree(root / "workflow" / folder, tmp_path / "workflow" / folder)
+
+    def report() -> str:
+        return plan(demo(root), "workflow/settings/demo.yaml").report["report"].identity
+
+    before = report()
+    assert before == report()
+    Path(file).write_text(Path(file).read_text() + "# more\n")
+    assert before != report()
+    stage = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]["report"]
+    assert {file, str(Path(file).parent)} & set(stage["deps"])

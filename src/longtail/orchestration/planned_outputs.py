@@ -181,9 +181,10 @@ def plan_label_issues(
 
 
 def plan_report(planner: "Planner", result: Plan) -> Published:
-    """Snakemake's report of the page, tables and figures."""
+    """Snakemake's report of the page, tables and figures, which shows the code of the rules."""
     shown = (*result.page.values(), *result.tables.values(), *result.figures.values())
-    files = tuple(sorted(planner.root.glob("workflow/report/*.rst")))
+    places = ("workflow/report/*.rst", "Snakefile", "workflow/rules/*.smk")
+    files = tuple(file for place in places for file in sorted(planner.root.glob(place)))
     return Published(
         kind="report",
         name="report",
@@ -194,7 +195,7 @@ def plan_report(planner: "Planner", result: Plan) -> Published:
         cells=(),
         reads=(),
         context={
-            "captions": files_digest(files),
+            "texts": files_digest(files),
             "targets": [item.outputs[0] for item in shown],
         },
         suffixes=("html",),
