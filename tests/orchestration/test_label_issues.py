@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from longtail.data import catalogue
 from longtail.orchestration.planned_outputs import TAKEN
 from longtail.orchestration.planner import plan
 from longtail.settings.params import Params
+from longtail.settings.published import LabelIssuesBlock
 
 
 def planned(label_issues: dict[str, str] | None):
@@ -65,3 +67,17 @@ def test_no_table_may_have_the_name_of_another_file_beside_it(tmp_path, monkeypa
     others = [Path(file) for item in found.published() if item.kind != "tables" for file in item.outputs]
     beside = {file.stem for file in others if file.parent == Path(table.folder) and file.suffix in suffixes}
     assert beside == set(TAKEN)
+
+
+def test_the_page_looks_at_the_file_only_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(catalogue, "identity", lambda dataset, files, settings: "a" * 64)
+    params = Params.load(Path(__file__).with_name("photos.yaml"))
+
+    def files(block: LabelIssuesBlock | None) -> list[str]:
+        asked = params.model_copy(update={"label_issues": block})
+        return plan(asked, "mine.yaml").page["index"].context["files"]
+
+    (labels, near), (none, same) = files(LabelIssuesBlock(method=next(iter(params.methods)))), files(None)
+    assert labels == "results/mine/label_issues.csv"
+    assert not none.startswith("results/")
+    assert same == near == "data/checked/photos/near_duplicates.csv"
