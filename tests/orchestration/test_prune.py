@@ -2,10 +2,12 @@
 
 import re
 import subprocess
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from longtail.errors import UserError
 from longtail.orchestration.planner import plan
 from longtail.orchestration.prune import prune
 from longtail.runs import lookup, store
@@ -50,6 +52,17 @@ def test_settings_files_of_either_suffix_keep_their_runs_and_the_question_names_
     prune(["params.yaml"], yes=True)
     assert all(checkpoint(name).exists() for name in unneeded)
     assert "every run is needed by params.yaml, mine.yml" in capsys.readouterr().out
+
+
+def test_without_an_answer_nothing_is_deleted(unneeded, monkeypatch):
+    for text, line in (
+        ("", "there was no answer; --yes deletes without asking"),
+        ("n\n", "nothing deleted$"),
+    ):
+        monkeypatch.setattr("sys.stdin", StringIO(text))
+        with pytest.raises(UserError, match=line):
+            prune(["params.yaml"])
+    assert all(checkpoint(name).exists() for name in unneeded)
 
 
 def test_other_work_trees_are_named(unneeded, capsys, tmp_path):

@@ -293,6 +293,12 @@ def test_a_file_that_appears_while_pictures_are_looked_at_is_not_overwritten(tmp
         ({"train/cat": 5, "train/dog": 5, "val/cat": 1, "val/fox": 1}, [], "(fox) with no training picture"),
         ({"cat": 5, "dog": 5}, ["--minutes", "0"], "--minutes 0: should be above 0"),
         ({"cat": 5, "dog": 5}, ["--minutes", "nan"], "should be above 0"),
+        (
+            {"cat": 5, "dog": 5},
+            ["--minutes", "inf", "--from-scratch"],
+            "--minutes inf: should be above 0 and",
+        ),
+        ({"cat": 5, "dog": 5}, ["--minutes", "1e308", "--from-scratch"], "should be above 0 and finite"),
         ({"cat": 5, "dog": 5}, ["--name", "A b"], "--name A b: a name is made of"),
         ({"cat": 5, "dog": 5}, ["--name", "cifar100"], "--name cifar100"),
         ({"cat": 5, "dog": 5}, ["--to", "nowhere/s.yaml"], "cannot be written"),

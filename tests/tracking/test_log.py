@@ -227,6 +227,17 @@ def test_a_table_that_was_edited_is_refused(name):
     assert not Path("nowhere").exists()
 
 
+def test_two_tables_of_one_name_are_refused_and_two_files_of_one_table_are_not(name, monkeypatch):
+    monkeypatch.setattr("longtail.tracking.log.find_spec", lambda name: True)
+    publish(Path("results/other"), "one")
+    tables = ["results/one.csv", "results/one.md", "results/other/one.csv"]
+    with pytest.raises(UserError) as caught:
+        log([name], "tensorboard", "nowhere", tables)
+    assert str(caught.value) == (
+        "--table results/other/one.csv: results/one.csv has the name one too; leave one of them out"
+    )
+
+
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_without_its_package_a_line_says_what_to_install(tracker, monkeypatch):
     monkeypatch.setattr("longtail.tracking.log.find_spec", lambda name: None)

@@ -89,8 +89,13 @@ def prune(settings: Sequence[str], yes: bool = False) -> None:
     print(f"needed by none of {', '.join(planned.source for planned in plans)}; others are named with --also")
     for tree in _other_trees():
         print(f"{tree}: shares this store, and its settings files were not read")
-    if not yes and input(f"delete these {len(doomed)} folders? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UserError("nothing deleted")
+    if not yes:
+        try:
+            answer = input(f"delete these {len(doomed)} folders? [y/N] ")
+        except EOFError:
+            raise UserError("nothing deleted: there was no answer; --yes deletes without asking") from None
+        if answer.strip().lower() not in ("y", "yes"):
+            raise UserError("nothing deleted")
     deleted = 0
     for folder, step in doomed:
         with locked(step, folder.name, wait=False) as held:

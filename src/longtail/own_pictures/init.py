@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -75,8 +76,8 @@ def init(
         UserError: if the file is there, there are too few classes or pictures, or weights that were asked for
             are not to be had.
     """
-    if minutes is not None and not minutes > 0:
-        raise UserError(f"--minutes {minutes:g}: should be above 0")
+    if minutes is not None and not 0 < 60 * minutes < inf:
+        raise UserError(f"--minutes {minutes:g}: should be above 0 and finite")
     if scratch and weights is not None:
         raise UserError("--from-scratch begins with random weights; leave --weights out, or --from-scratch")
     stood = Path.cwd()

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from longtail.errors import UserError
 from longtail.runs.lookup import Finished, named
@@ -42,7 +43,8 @@ def log(
         settings: the settings file whose `groups` metrics are by; None: the field's borders.
 
     Raises:
-        UserError: if the tracker's package is not installed, or a run or table is missing or damaged.
+        UserError: if the tracker's package is not installed, a run or table is missing or damaged, or two
+            tables have one name.
     """
     if find_spec(to) is None:
         raise UserError(f"--to {to}: the package {to} is not installed; `pip install {to}` does it")
@@ -50,7 +52,11 @@ def log(
         os.environ.setdefault(name, value)
     found = [named(given) for given in runs]
     groups = _groups(found, settings)
-    shown = dict(table(given) for given in tables)
+    shown: dict[str, Path] = {}
+    for given in tables:
+        name, file = table(given)
+        if shown.setdefault(name, file).resolve() != file.resolve():
+            raise UserError(f"--table {given}: {shown[name]} has the name {name} too; leave one of them out")
     write = importlib.import_module(f"longtail.tracking.{to}").write
     places = []
     for run in found:
