@@ -31,6 +31,10 @@ CE = {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 0.0}}
                        "learning_rate": {"peak": 1, "warmup": 10}}]},
             "phase late: warmup 10 is longer than the schedule, 9 iterations",
         ),
+        (
+            {"learning_rate": {"peak": 0.1, "start": 0.01}},
+            "phase train: start 0.01 is where a warm-up begins; set warmup, or leave start out",
+        ),
         ({"network": {"name": "resnet_cifar", "scale": 16.0}}, "scale is of a cosine head"),
         ({"loss": {"name": "class_balanced", "gamma": 2.0}}, "gamma 2 is of the focal loss; set base: focal"),
         (
