@@ -65,6 +65,10 @@ def test_a_recipe(recipe, line):
              "learning_rate": {"peak": 0.1, "decay": {"form": "step", "at": [40], "factors": [0.1]}}},
             "learning_rate of afg: decay at 40 is not before the end of the schedule, 40 epochs",
         ),
+        (
+            {"name": "lws", "learning_rate": {"peak": 0.1, "start": 0.01}},
+            "learning_rate of lws: start 0.01 is where a warm-up begins",
+        ),
     ],
 )  # fmt: skip
 def test_a_classifier(method, line):

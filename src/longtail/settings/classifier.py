@@ -41,11 +41,11 @@ class Classifier(Settings):
 
     @model_validator(mode="after")
     def _the_rate_gets_where_it_says(self) -> "Classifier":
-        """Warm-up and milestones that lie behind the end would never come to be."""
+        """What lies behind the end would never come to be, nor a start without warm-up."""
         options = self.method.options
         rate = getattr(options, "learning_rate", None)
         epochs = getattr(options, "epochs", None) or getattr(options, "generation_epochs", None)
-        if rate and epochs and (wrong := rate.beyond(Length(epochs=epochs))):
+        if rate and epochs and (wrong := rate.in_vain(Length(epochs=epochs))):
             raise ValueError(f"learning_rate of {self.method.name}: {wrong}")
         return self
 

@@ -212,16 +212,10 @@ class Recipe(Training):
 
     @model_validator(mode="after")
     def _the_rate_gets_where_it_says(self) -> "Recipe":
-        """Warm-up and milestones behind the end would never come to be, nor a start without warm-up."""
+        """What lies behind the end would never come to be, nor a start without warm-up."""
         for phase in self.phases:
-            rate = phase.learning_rate
-            if wrong := rate.beyond(phase.schedule):
+            if wrong := phase.learning_rate.in_vain(phase.schedule):
                 raise ValueError(f"learning_rate of phase {phase.name}: {wrong}")
-            if rate.start and not rate.warmup:
-                raise ValueError(
-                    f"learning_rate of phase {phase.name}: start {rate.start:g} is where a warm-up begins; "
-                    "set warmup, or leave start out"
-                )
         return self
 
     @model_validator(mode="after")

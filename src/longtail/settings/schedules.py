@@ -131,11 +131,13 @@ class LearningRate(Settings):
     warmup: float = Field(0, ge=0)  # in the unit of the schedule
     decay: CosineDecay | StepDecay = Field(CosineDecay(), discriminator="form")  # what follows the warm-up
 
-    def beyond(self, length: Length) -> str | None:
-        """What would come after the end of so long a training; None where nothing would."""
+    def in_vain(self, length: Length) -> str | None:
+        """What would have no effect in so long a training; None where everything has one."""
         end = length.epochs or length.iterations or 0
         if self.warmup > end:
             return f"warmup {self.warmup:g} is longer than the schedule, {length.words}"
+        if self.start and not self.warmup:
+            return f"start {self.start:g} is where a warm-up begins; set warmup, or leave start out"
         if isinstance(self.decay, StepDecay) and self.decay.at[-1] >= end:
             return f"decay at {self.decay.at[-1]:g} is not before the end of the schedule, {length.words}"
         return None
