@@ -290,6 +290,17 @@ def test_near_duplicates_without_their_columns_are_one_line(tmp_path, monkeypatc
         data_problems.write("pets", None, None, tmp_path)
 
 
+@pytest.mark.parametrize("bits", ["", "many", "1.5", "-2", "9" * 5000])
+def test_near_duplicates_without_a_number_of_bits_are_one_line(tmp_path, monkeypatch, bits):
+    monkeypatch.chdir(tmp_path)
+    file = data_problems.near_file("pets")
+    file.parent.mkdir(parents=True)
+    head = ",".join(data_problems.NEAR_COLUMNS)
+    file.write_text(f"{head}\n1,,a.jpg,train,cat,,9,9,1\n1,,b.jpg,train,cat,{bits},9,9,\n")
+    with pytest.raises(UserError, match=r"near_duplicates.csv: bits '.*check the pictures again"):
+        data_problems.write("pets", None, None, tmp_path)
+
+
 def test_a_page_of_many_suspects_shows_some_and_counts_the_rest(tmp_path):
     features, labels = clusters([60] * 12)
     wrong, _ = flipped(labels, [12] * 12)

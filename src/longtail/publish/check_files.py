@@ -5,6 +5,8 @@ from pathlib import Path
 
 from longtail.errors import UserError
 
+AGAIN = "delete it, or check the pictures again"
+
 
 def read(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]] | None:
     """The rows of a file, whatever bytes names of pictures have; None where there is none.
@@ -12,7 +14,6 @@ def read(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]] | None:
     Raises:
         UserError: if it is not a CSV file, or a column is missing.
     """
-    again = "delete it, or check the pictures again"
     try:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
             reader = csv.DictReader(lines, restval="")
@@ -21,7 +22,7 @@ def read(file: Path, columns: tuple[str, ...]) -> list[dict[str, str]] | None:
     except FileNotFoundError:
         return None
     except csv.Error as error:
-        raise UserError(f"{file}: is not a CSV file ({error}); {again}") from None
+        raise UserError(f"{file}: is not a CSV file ({error}); {AGAIN}") from None
     if absent := [name for name in columns if name not in heads]:
-        raise UserError(f"{file}: has no column {absent[0]}, needs {', '.join(columns)}; {again}")
+        raise UserError(f"{file}: has no column {absent[0]}, needs {', '.join(columns)}; {AGAIN}")
     return rows

@@ -1,5 +1,6 @@
 """data_problems.html: near-duplicates and likely wrong labels with thumbnails, one file."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any
 
 from longtail.data.lists import some
 from longtail.data.manifest import file_of
-from longtail.publish.check_files import read
+from longtail.errors import UserError, shown
+from longtail.publish.check_files import AGAIN, read
 from longtail.publish.label_issues import LabelIssues
 from longtail.publish.thumbnails import small, written
 from longtail.rendering import environment
@@ -46,6 +48,10 @@ def write(dataset: str, root: Path | None, issues: LabelIssues | None, folder: P
         UserError: if the near-duplicates are not what a check writes.
     """
     near = read(near_file(dataset), NEAR_COLUMNS)
+    for row in near or []:
+        if not row["same_content"] and not re.fullmatch("[0-9]{1,4}", row["bits"]):
+            wrong = f"bits {shown(row['bits'])} is no whole number"
+            raise UserError(f"{near_file(dataset)}: {wrong}; {AGAIN}")
     view = {
         "dataset": _printable(dataset),
         "near": None if near is None else _near_view(near, root),
