@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from longtail.data.held_out import validation_words
 from longtail.data.imbalance import exponential_counts
 from longtail.data.labelled_images import read_counts, read_part
 from longtail.data.split import compute, split
@@ -130,6 +131,12 @@ def test_a_holdout_sees_every_class_that_can_spare_an_image():
     chosen = split(labels, 4, settings(NaturalImbalance(), source="holdout", share=0.1))
     assert np.bincount(labels[chosen.validation], minlength=4).tolist() == [3, 1, 1, 0]
     assert np.bincount(labels[chosen.train], minlength=4).tolist() == [27, 3, 1, 1]
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.1, "10%"), (0.125, "12.5%"), (0.004, "0.4%")])
+def test_the_share_of_a_holdout_is_said_as_it_is(share, said):
+    validation = Validation(source="holdout", share=share)
+    assert validation_words(validation) == f"holdout ({said} of the training set)"
 
 
 def test_natural_is_the_official_order():

@@ -263,7 +263,7 @@ def test_a_difference_within_the_spread_over_seeds_is_none(tmp_path):
 
 def test_a_run_on_balanced_data_is_a_line_beside_those_of_the_table(tmp_path):
     alone = job(tmp_path / "a", "gradient_distortion", seeds=(0,))
-    options = {"balanced": {"method": "CE", "per_class": 108, "rich_share": 0.35}}
+    options = {"balanced": {"method": "CE", "per_class": 108, "rich_share": 0.355}}
     beside = job(tmp_path / "b", "gradient_distortion", options, seeds=(0,))
     of_graloss = next(cell for cell in beside.cells if cell.method == "GraLoss")
     balanced = replace(of_graloss, method="CE, balanced", ratio=None, imbalance="balanced108")
@@ -278,7 +278,7 @@ def test_a_run_on_balanced_data_is_a_line_beside_those_of_the_table(tmp_path):
     words = [gradient_words(figure) for figure in figures]
     assert words[1][:-2] == words[0]
     assert words[1][-2] == words[0][-1].replace("graloss", "ce, balanced data", 1)
-    assert words[1][-1].startswith("Balanced data: 108 images of every class; the first 35% of the classes")
+    assert words[1][-1].startswith("Balanced data: 108 images of every class; the first 35.5% of the classes")
 
 
 def test_the_words_on_many_recipes_stand_below_the_panels(tmp_path):

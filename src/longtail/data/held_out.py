@@ -27,7 +27,7 @@ def validation_words(validation: Validation) -> str:
     """Where the images come from by which anything was selected, as a table says it."""
     return {
         "unused": f"unused training images (+{validation.per_class} a class for selection)",
-        "holdout": f"holdout ({validation.share:.0%} of the training set)",
+        "holdout": f"holdout ({100 * validation.share:.4g}% of the training set)",
         "official": "the dataset's own validation images",
         "test": "test set (the literature's habit)",
     }[validation.source]

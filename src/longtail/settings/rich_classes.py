@@ -26,7 +26,7 @@ class Rich(Settings):
         """The border as a reader is told it."""
         if self.above is not None:
             return f"more than {self.above} training images"
-        return f"the largest classes that hold {self.share:.0%} of the training images"
+        return f"the largest classes that hold {100 * (self.share or 0):.4g}% of the training images"
 
 
 def rich_classes(rich: Rich, class_counts: Sequence[int]) -> list[bool]:

@@ -156,6 +156,13 @@ def test_data_rich_classes_are_those_above_a_number_or_those_that_hold_a_share()
     assert all(rich_classes(Rich(above=1), counts))
 
 
+def test_the_share_of_data_rich_classes_is_said_as_it_is():
+    said = [Rich(share=share).words for share in (0.8, 0.355, 0.004)]
+    assert said == [
+        f"the largest classes that hold {share}% of the training images" for share in ("80", "35.5", "0.4")
+    ]
+
+
 def test_the_border_is_one_of_two_keys():
     for block in ({}, {"above": 3, "share": 0.5}):
         with pytest.raises(ValueError, match="above or share"):

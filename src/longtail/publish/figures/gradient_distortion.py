@@ -243,8 +243,8 @@ def _caption(recipes: dict[str, DistortionCurves], balanced: Balanced | None) ->
     if balanced is not None:
         images = "all images" if balanced.per_class is None else f"{balanced.per_class:,} images"
         lines.append(
-            f"Balanced data: {images} of every class; the first {balanced.rich_share:.0%} of the classes, "
-            "by label, stand for the data-rich ones."
+            f"Balanced data: {images} of every class; the first {100 * balanced.rich_share:.4g}% of the "
+            "classes, by label, stand for the data-rich ones."
         )
     return "\n".join(lines)
 
