@@ -583,13 +583,20 @@ def test_latex_rows_have_as_many_cells_as_columns_and_text_is_escaped(tmp_path):
     assert r"\caption{Acc\_1 $<$5$>$. Dataset" in text
     named = replace(made.job(tmp_path, made.table(rows=rows[:1])), name="afg_readings")
     assert r"\label{tab:afg_readings}" in written(named)["tex"]
-    bracket = [{"section": "a", "label": "[CE]", "method": "CE", "printed": False}]
-    assert "\n    {}[CE] &" in written(made.job(tmp_path, made.table(rows=bracket)))["tex"]
+    for label in ("[CE]", "*CE"):  # of which a line break would make an option of its own
+        row = {"section": "a", "label": label, "method": "CE", "printed": False}
+        assert f"\n    {{}}{label} &" in written(made.job(tmp_path, made.table(rows=[row])))["tex"]
     assert r"\textbf{a \& b}" in text
     columns = [len(found) for found in re.findall(r"begin\{tabular\}\{@\{\}l(r+)@", text)]
     body = [line for line in text.splitlines() if line.startswith((r"    50\% of\_x", "    GLAG"))]
     assert [len(re.findall(r"(?<!\\)&", line)) for line in body] == [columns[0]] * 2 + [columns[1]] * 2
     assert text.count("{") == text.count("}")
+
+
+def test_a_caption_is_one_paragraph_whatever_lines_it_was_written_in(tmp_path):
+    texts = written(made.job(tmp_path, made.table(caption="Accuracy\n\nin  percent\n"), seeds=(0,)))
+    assert r"\caption{Accuracy in percent. Dataset: cifar100.}" in texts["tex"]
+    assert texts["md"].startswith("**Accuracy in percent.** Dataset")
 
 
 def test_html_is_escaped_and_needs_nothing_else(tmp_path):

@@ -114,6 +114,11 @@ def test_models_and_sweeps_in_one_file(file):
             f"stage_two.k: {list(range(1, 2000))}",
             "sweeps.k.grid: has 1,999 points; 1,000 are the most",
         ),
+        (
+            "label: cRT",
+            'label: "cRT, folded\\n"',
+            "label: 'cRT, folded\\n' has several lines; it should be one",
+        ),
         ("seeds: [0]", f"seeds: {list(range(5000))}", "List should have at most 1000 items"),
         ("presets: {}", "presets: !!set {a, b}", "presets: is a set, which settings do not have"),
     ],

@@ -22,9 +22,13 @@ def _entry_name(value: Any) -> Any:
 
 
 def _of_one_line(value: str) -> str:
-    if len(value.splitlines()) > 1:
-        raise ValueError(f"{shown(value)} has several lines; it should be one")
+    if len(f"{value}.".splitlines()) > 1:
+        raise ValueError(f"{shown(value)} has several lines; it should be one (in YAML >- instead of >)")
     return value
+
+
+def _on_one_line(value: str) -> str:
+    return " ".join(value.split())
 
 
 def _place(value: str) -> str:
@@ -39,4 +43,5 @@ def _place(value: str) -> str:
 
 EntryName = Annotated[str, BeforeValidator(_entry_name)]
 Line = Annotated[str, Field(max_length=200), AfterValidator(_of_one_line)]  # a label, the name of a method
+Paragraph = Annotated[str, AfterValidator(_on_one_line)]  # a text in which line breaks are spaces
 Place = Annotated[str, Field(max_length=4000), AfterValidator(_place)]  # the path of a file or folder

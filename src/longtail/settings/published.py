@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from longtail.groups import FEW_BELOW, MANY_ABOVE
 from longtail.settings.base import Neutral, Settings
-from longtail.settings.names import Line
+from longtail.settings.names import Line, Paragraph
 
 LICENCE = r"^[a-z0-9][a-z0-9.+_-]{0,79}$"  # as model hubs name them
 
@@ -65,7 +65,7 @@ Column = Literal["accuracy", "many", "medium", "few", "linear", "forgetting", "v
 class Table(Settings):
     """A table as data: its rows and columns, and the printed numbers that stand beside ours."""
 
-    caption: str  # over the table
+    caption: Paragraph  # over the table
     printed: str | None = None  # a file of src/longtail/printed
     # of imbalance.ratios; null: all
     ratios: list[Annotated[float, Field(ge=1)]] | None = Field(None, min_length=1)
@@ -136,4 +136,4 @@ class Sweep(Settings):
     # values by key, e.g. stage_one.loss.gamma.b or stage_two.k: of the method's recipe or classifier
     grid: dict[SweptKey, Annotated[list[Any], Field(min_length=1)]] = Field(min_length=1)
     ratio: float | None = None  # null: 100 if it is there, else the first
-    caption: str = ""  # over the table; empty: from the keys
+    caption: Paragraph = ""  # over the table; empty: from the keys
