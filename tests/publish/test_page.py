@@ -139,6 +139,18 @@ def test_the_method_that_validation_images_choose_is_marked_and_looked_at(runs, 
     assert chosen["accuracy"].key == pytest.approx(100 * right.mean())
 
 
+def test_of_two_rows_with_one_label_the_chosen_one_alone_is_marked_and_named_with_its_section(runs, tmp_path):
+    methods = dict.fromkeys(cell.method for cell in runs)
+    rows = [{"section": f"on {method}", "label": "tau", "method": method} for method in methods]
+    plan = published_pages.planned(runs)
+    plan["context"]["parts"][0]["tables"]["table2"] = published_runs.table(rows=rows).resolved()
+    [chosen] = make.view(plan, runs, tmp_path)["chosen"]
+    assert chosen["is"].label == "on CE + cRT: tau"
+    text = make.rendered(make.view(plan, runs, tmp_path)).decode()
+    assert "<strong>on CE + cRT: tau</strong> is the best of 4 methods" in text
+    assert re.findall(r'<th scope="row">([^<]*) <span class="tag">chosen', text) == ["on CE + cRT: tau"]
+
+
 def test_without_validation_images_nothing_is_chosen_and_the_page_says_so(runs, tmp_path):
     blind = []
     for cell in runs:

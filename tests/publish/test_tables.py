@@ -570,6 +570,25 @@ def test_rows_of_ours_that_the_paper_does_not_have_are_named(tmp_path):
     assert "Not in the paper's table: GraLoss, cRT." in text
 
 
+def test_notes_name_rows_of_one_label_with_their_sections(tmp_path):
+    rows = [
+        {"section": "CE", "label": "tau", "method": "CE"},
+        {"section": "LA", "label": "joint", "method": "GraLoss"},
+        {"section": "LA", "label": "tau", "method": "GLAG"},
+        {"section": "Decoupled training", "label": "BBN"},
+        {"section": "LDAM", "label": "tau", "method": "CE + cRT"},
+    ]
+    table = made.table(rows=rows, against="previous")
+    job = made.job(tmp_path, table, seeds=(0,))
+    smaller = {"ce": job.recipes["ce"].model_copy(update={"batch_size": 64})}
+    text = written(replace(job, recipes=job.recipes | smaller))["md"]
+    assert "batch size 64 (CE: tau, LDAM: tau); 200 epochs at batch size 128 (joint, LA: tau)." in text
+    assert "Not in the paper's table: CE: tau, joint, LA: tau, LDAM: tau." in text
+    assert "Not run by us: BBN." in text
+    assert "rows that were not run are passed over: LDAM: tau with LA: tau." in text
+    assert "| tau |" in text
+
+
 def test_a_row_given_twice_is_one_line():
     with pytest.raises(
         UserError, match=r"rows\[1\]: End-to-end training: Cross-entropy is already in the table"

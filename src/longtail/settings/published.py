@@ -103,6 +103,11 @@ class Table(Settings):
         named = (name for row in self.rows for name in (row.method, row.linear))
         return list(dict.fromkeys(name for name in named if name is not None))
 
+    def name_of(self, row: Row) -> str:
+        """What a row is called where sections do not stand beside it: its label, if no other row has it."""
+        alone = sum(other.label == row.label for other in self.rows) == 1
+        return row.label if alone else f"{row.section}: {row.label}"
+
     def shows(self, ratio: float | None) -> bool:
         """Whether the table has columns for an imbalance."""
         return self.ratios is None or ratio in self.ratios

@@ -22,9 +22,9 @@ class ChosenMethod:
         folder: of the model.
         table: the table in which it was chosen; "" for a model of one method.
         method: an entry of `methods`.
-        label: what the table calls it.
+        label: what the table calls it, with its section where other rows have the same label.
         cells: its runs at the first imbalance, on the first subset.
-        scores: of the methods among which it was chosen: their label, the score, the number of runs.
+        scores: of the methods among which it was chosen: the entry, its label, the score, the number of runs.
         by_validation: whether validation images chose it.
     """
 
@@ -34,13 +34,13 @@ class ChosenMethod:
     method: str
     label: str
     cells: list[Cell]
-    scores: list[tuple[str, Shown, int]]
+    scores: list[tuple[str, str, Shown, int]]
     by_validation: bool
 
     @property
     def judged(self) -> int:
         """How many methods have a score: not those that validation images trained."""
-        return sum(score != EMPTY for _, score, _ in self.scores)
+        return sum(score != EMPTY for _, _, score, _ in self.scores)
 
 
 def choices(
@@ -95,7 +95,7 @@ def _chosen(
         label=labels.get(method, method),
         cells=[cell for cell in shown if cell.method == method],
         scores=[
-            (labels.get(str(name), str(name)), share(score), int(seeds))
+            (str(name), labels.get(str(name), str(name)), share(score), int(seeds))
             for name, score, seeds in _rows(table)
         ],
         by_validation=bool(chosen),
@@ -107,10 +107,10 @@ def _rows(table: pd.DataFrame) -> list[tuple[Any, float, int]]:
 
 
 def _labels(table: Table) -> dict[str, str]:
-    """What a table calls a method, by its entry: the label of the first row that names it."""
+    """What a table calls a method, by its entry: the name of the first row that shows it."""
     found: dict[str, str] = {}
     for row in table.rows:
         for method in (row.method, row.linear):
             if method is not None:
-                found.setdefault(method, row.label)
+                found.setdefault(method, table.name_of(row))
     return found

@@ -11,7 +11,7 @@ from longtail.publish.job import Cell, PublishedJob
 from longtail.publish.tables.check import reference_row
 from longtail.settings.published import Row, Table
 
-COMPARED = ["against", "versus", "low", "high", "over"]
+COMPARED = ["against", "against_name", "versus", "low", "high", "over"]
 
 
 def main_quantity(table: Table) -> str:
@@ -23,9 +23,10 @@ def versus(job: PublishedJob, row: Row, imbalance: str) -> dict[str, Any]:
     """A row's accuracy minus that of the row that it is compared with, in points, both on the same images.
 
     Returns:
-        against: label of the other row. versus: the difference. low, high: bounds of its 95 % interval
-        (`longtail.publish.bootstrap`). over: what the interval resamples. Nothing for a row without another
-        one, as the reference row itself, and where one of the two is not built.
+        against: label of the other row. against_name: its name, as `Table.name_of` has it. versus: the
+        difference. low, high: bounds of its 95 % interval (`longtail.publish.bootstrap`). over: what the
+        interval resamples. Nothing for a row without another one, as the reference row itself, and where one
+        of the two is not built.
     """
     reference = compared_with(job, row, imbalance)
     if reference is None or reference == row:
@@ -39,6 +40,7 @@ def versus(job: PublishedJob, row: Row, imbalance: str) -> dict[str, Any]:
     resampled = ["subsets"] * (subsets > 1) + ["seeds"] * (len(first) > subsets) + ["test images"]
     return {
         "against": reference.label,
+        "against_name": job.settings.name_of(reference),
         "versus": 100 * float(differences.mean()),
         "low": 100 * low,
         "high": 100 * high,

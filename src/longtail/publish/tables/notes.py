@@ -62,10 +62,10 @@ def notes(job: PublishedJob, rows: pd.DataFrame, results: pd.DataFrame) -> list[
             "The difference (in the CSV) is ours - printed; it compares methods only at the same schedule "
             "and augmentation."
         )
-        own = built["label"][~built["label"].isin(beside["label"])].unique()
+        own = built["name"][~built["name"].isin(beside["name"])].unique()
         if len(own):
             result.append(f"Not in the paper's table: {', '.join(own)}.")
-    absent = rows["label"][(rows["method"] == "") & (rows["linear"] == "")].unique()
+    absent = rows["name"][(rows["method"] == "") & (rows["linear"] == "")].unique()
     if len(absent):
         result.append(f"Not run by us: {', '.join(absent)}.")
     return [*result, *job.settings.notes]
@@ -86,19 +86,19 @@ def warnings(results: pd.DataFrame) -> list[str]:
 
 
 def _built(rows: pd.DataFrame) -> pd.DataFrame:
-    """label and SAID of every method that has runs, each row's second one behind its first."""
-    own = rows[rows["built"]][["label", *SAID]]
-    second = rows[rows["built_linear"]][["label", *(f"{name}_linear" for name in SAID)]]
+    """name and SAID of every method that has runs, each row's second one behind its first."""
+    own = rows[rows["built"]][["name", *SAID]]
+    second = rows[rows["built_linear"]][["name", *(f"{name}_linear" for name in SAID)]]
     second.columns = own.columns
     return pd.concat([own, second]).sort_index(kind="stable")
 
 
 def _by_value(built: pd.DataFrame, column: str) -> str:
-    """`VALUE` where all labels share it, else `VALUE (LABEL, LABEL); VALUE (LABEL)`; "" of nothing."""
-    labels = built.groupby(column, sort=False)["label"].unique()
-    if len(labels) == 1 and "," not in str(labels.index[0]):
-        return str(labels.index[0])
-    return "; ".join(f"{value} ({', '.join(names)})" for value, names in labels.items())
+    """`VALUE` where all rows share it, else `VALUE (NAME, NAME); VALUE (NAME)`; "" of nothing."""
+    found = built.groupby(column, sort=False)["name"].unique()
+    if len(found) == 1 and "," not in str(found.index[0]):
+        return str(found.index[0])
+    return "; ".join(f"{value} ({', '.join(names)})" for value, names in found.items())
 
 
 def _batch_norm(results: pd.DataFrame) -> list[str]:
@@ -125,10 +125,10 @@ def _before(job: PublishedJob, rows: pd.DataFrame) -> list[str]:
     compared = rows[rows["against"].notna()]
     if not job.settings.against_previous or compared.empty:
         return []
-    places = rows[["section", "label"]].drop_duplicates()
-    compared = compared.merge(places.assign(before=places["label"].shift()), on=["section", "label"])
-    over = compared[compared["against"] != compared["before"]]
-    pairs = dict.fromkeys(f"{row.label} with {row.against}" for row in over.itertuples())
+    names = rows["name"].drop_duplicates()
+    compared = compared.merge(pd.DataFrame({"name": names, "before": names.shift()}), on="name")
+    over = compared[compared["against_name"] != compared["before"]]
+    pairs = dict.fromkeys(f"{row.name} with {row.against_name}" for row in over.itertuples())
     passed = f"; rows that were not run are passed over: {', '.join(pairs)}" if pairs else ""
     return [f"Differences: each row is compared with the row before it, in whatever section{passed}."]
 
@@ -145,9 +145,9 @@ def _intervals(rows: pd.DataFrame) -> list[str]:
 
 def _whole(rows: pd.DataFrame) -> list[str]:
     """The rows, and the column, whose classifiers learnt from more than the long-tailed training set."""
-    labels = rows["label"][rows["whole"].eq(True)].unique()
+    own = rows["name"][rows["whole"].eq(True)].unique()
     column = [f"the column {HEADS['linear']}"] * bool(rows["whole_linear"].eq(True).any())
-    names = [*labels, *column]
+    names = [*own, *column]
     if not names:
         return []
     return [
@@ -157,9 +157,9 @@ def _whole(rows: pd.DataFrame) -> list[str]:
 
 
 def _trained_on_validation(rows: pd.DataFrame) -> list[str]:
-    labels = rows["label"][rows["trained_on_validation"].eq(True)].unique()
+    names = rows["name"][rows["trained_on_validation"].eq(True)].unique()
     said = "trained on validation images too, which cannot judge what they trained"
-    return [f"{', '.join(labels)}: {said}."] if len(labels) else []
+    return [f"{', '.join(names)}: {said}."] if len(names) else []
 
 
 def _groups(job: PublishedJob) -> str:

@@ -48,7 +48,8 @@ def table_rows(job: PublishedJob, found: pd.DataFrame) -> pd.DataFrame:
         found: what `shown_results` gives.
 
     Returns:
-        - section, label, values, method, linear, imbalance: the row; method and linear are "" for none.
+        - section, label, name (as `Table.name_of` has it), values, method, linear, imbalance: the row; method
+          and linear are "" for none.
         - mean_Q, spread_Q, runs_Q: as in `over_runs`, of the method; with linear as Q the accuracy of the
           second method. nan where it is not built, or not applicable.
         - built, built_linear: whether there are runs of the method, and of the second.
@@ -64,7 +65,7 @@ def table_rows(job: PublishedJob, found: pd.DataFrame) -> pd.DataFrame:
     check(job.name, table)
     printed = _printed(job)
     imbalances = _imbalances(job, printed)
-    rows = pd.DataFrame([_as_told(row) for row in table.rows]).merge(imbalances, how="cross")
+    rows = pd.DataFrame([_as_told(table, row) for row in table.rows]).merge(imbalances, how="cross")
     statistics = over_runs(found)
     methods = _methods(job, found)
     linear = pd.DataFrame({f"{name}_linear": statistics[f"{name}_accuracy"] for name in STATISTICS})
@@ -80,9 +81,9 @@ def table_rows(job: PublishedJob, found: pd.DataFrame) -> pd.DataFrame:
     return rows.join(pd.DataFrame(compared, columns=COMPARED))
 
 
-def _as_told(row: Row) -> dict[str, Any]:
-    known = {"section": row.section, "label": row.label, "values": row.values, "printed": row.printed}
-    return known | {"method": row.method or "", "linear": row.linear or ""}
+def _as_told(table: Table, row: Row) -> dict[str, Any]:
+    known = {"section": row.section, "label": row.label, "name": table.name_of(row), "values": row.values}
+    return known | {"printed": row.printed, "method": row.method or "", "linear": row.linear or ""}
 
 
 def _printed(job: PublishedJob) -> pd.DataFrame:
