@@ -56,6 +56,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 18]} ... {text[-13:]}"
 
 
+def exact(number: float) -> str:
+    """A number with all its digits, so that two that differ read differently; a whole one without a point."""
+    return repr(number).removesuffix(".0")
+
+
 @contextmanager
 def foreseen() -> Iterator[None]:
     """Say in one line what a disk, a permission or too little memory has done.

@@ -177,6 +177,10 @@ def test_three_keys_have_a_table_but_no_figure(settings):
             "sweeps.s.grid.stage_one.then.rich.bank: there is no 'rich' in stage_one.then, which has poor",
         ),
         ({"method": "GLAD"}, "sweeps.s.method: 'GLAD' is not an entry of methods: CE,"),
+        (
+            {"ratio": 49.99999999},
+            "sweeps.s.ratio: 49.99999999 is not one of imbalance.ratios: 200, 100, 50, 10",
+        ),
         ({"ratio": 7}, "sweeps.s.ratio: 7 is not one of imbalance.ratios: 200, 100, 50, 10"),
         ({"seeds": [1]}, "sweeps.s.seeds: unknown key"),
     ],

@@ -578,6 +578,8 @@ def test_ratio_100_is_drawn_unless_another_is_asked_for(tmp_path):
     assert {cell.ratio for cell in drawing.at_ratio(cells, 50)} == {50.0}
     with pytest.raises(UserError, match=r"figures\.confidences\.ratio: 20 .* 200, 100, 50"):
         drawing.at_ratio(cells, 20)
+    with pytest.raises(UserError, match=r"ratio: 49.99999999 .* 200, 100, 50$"):
+        drawing.at_ratio(cells, 49.99999999)
 
 
 def test_a_table_with_nothing_built_is_one_line(tmp_path):

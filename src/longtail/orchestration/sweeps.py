@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from longtail.errors import UserError, shown
+from longtail.errors import UserError, exact, shown
 from longtail.runs.identity import digest
 from longtail.settings.classifier import Classifier
 from longtail.settings.messages import error_lines, joined
@@ -101,8 +101,8 @@ def _ratio(params: Params, name: str, sweep: Sweep) -> float:
     if sweep.ratio is None:
         return 100.0 if 100.0 in known else known[0]
     if sweep.ratio not in known:
-        listed = ", ".join(f"{ratio:g}" for ratio in known)
-        raise UserError(f"sweeps.{name}.ratio: {sweep.ratio:g} is not one of imbalance.ratios: {listed}")
+        asked, listed = exact(sweep.ratio), ", ".join(map(exact, known))
+        raise UserError(f"sweeps.{name}.ratio: {asked} is not one of imbalance.ratios: {listed}")
     return sweep.ratio
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from longtail.errors import UserError, shown
+from longtail.errors import UserError, exact, shown
 from longtail.settings.base import Settings
 from longtail.settings.classifier import Classifier, Features
 from longtail.settings.data import Data, PublishedData
@@ -128,7 +128,7 @@ class Params(Settings):
             if unknown := [ratio for ratio in table.ratios or [] if ratio not in known]:
                 raise MisplacedError(
                     f"tables.{name}.ratios",
-                    f"{unknown[0]:g} is not one of imbalance.ratios: {', '.join(f'{r:g}' for r in known)}",
+                    f"{exact(unknown[0])} is not one of imbalance.ratios: {', '.join(map(exact, known))}",
                 )
         for name, sweep in self.sweeps.items():
             if sweep.method not in self.methods:
@@ -164,7 +164,29 @@ class Params(Settings):
                 raise MisplacedError(
                     f"figures.{name}.table", f"{shown(table_name)} is not one of {', '.join(self.tables)}"
                 )
+            if table_name is not None and (absent := self._absent(figure, table_name)):
+                raise MisplacedError(f"figures.{name}.{absent[0]}", absent[1])
         return self
+
+    def _absent(self, figure: Figure, name: str) -> tuple[str, str] | None:
+        """What a figure asks for that its table does not have: the key, and what is wrong."""
+        table = self.tables[name]
+        ratio, methods, classes = (
+            getattr(figure.options, key, None) for key in ("ratio", "methods", "classes")
+        )
+        known = [one for one in self.imbalance.ratios or [] if table.shows(one)]
+        if ratio is not None and ratio not in known:
+            listed = ", ".join(map(exact, known)) or "none"
+            return "ratio", f"{exact(ratio)} is not among the ratios of {name}: {listed}"
+        if unknown := [method for method in methods or [] if method not in table.methods]:
+            return "methods", f"{shown(unknown[0])} is not in {name}, which has {', '.join(table.methods)}"
+        if classes and len(set(classes)) < 2:
+            return "classes", "needs two classes or more, to tell them apart"
+        if classes and isinstance(self.data, PublishedData):
+            number = DATASETS[self.dataset].classes
+            if wrong := [label for label in classes if not 0 <= label < number]:
+                return "classes", f"there is no class {wrong[0]}; 0 to {number - 1}"
+        return None
 
     @classmethod
     def load(cls, path: str | Path) -> "Params":

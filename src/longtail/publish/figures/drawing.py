@@ -18,7 +18,7 @@ from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from longtail.errors import UserError
+from longtail.errors import UserError, exact
 from longtail.publish.job import Cell, PublishedJob
 from longtail.settings.methods import method_module
 
@@ -170,8 +170,9 @@ def at_ratio(job: PublishedJob, ratio: float | None) -> list[Cell]:
     wanted = ratio if ratio is not None else 100.0 if 100.0 in ratios else ratios[0]
     cells = [cell for cell in job.cells if cell.ratio == wanted]
     if not cells:
-        known = ", ".join(dict.fromkeys(f"{value:g}" for value in ratios if value is not None)) or "none"
-        raise UserError(f"figures.{job.name}.ratio: {ratio:g} is not among the ratios that are run: {known}")
+        known = ", ".join(dict.fromkeys(exact(value) for value in ratios if value is not None)) or "none"
+        asked = exact(wanted or 0)
+        raise UserError(f"figures.{job.name}.ratio: {asked} is not among the ratios that are run: {known}")
     return [cell for cell in cells if cell.imbalance == cells[0].imbalance]
 
 
