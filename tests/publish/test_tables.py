@@ -526,6 +526,58 @@ def test_a_table_says_when_its_runs_are_not_alike(tmp_path, fact, words):
         assert f"Warning: The runs of this table differ in {words}" in mixed[suffix]
 
 
+def other_features(cell, **changes) -> None:
+    """Features of a cell as another machine has made them."""
+    facts = {"device": "NVIDIA H100", "precision": "float32"}
+    cell.info["features"] = {"facts": facts, "packages": {"torch": "2.0.0"}} | changes
+
+
+def test_a_table_says_when_its_features_are_not_alike(tmp_path):
+    job = made.job(tmp_path, made.table(), seeds=(0, 1))
+    for cell in job.cells:
+        if cell.seed == 1 and cell.method == "GLAG":
+            other_features(cell)
+    text = written(job)["md"]
+    for what, found in (
+        ("precision", "bf16, float32"),
+        ("device", "NVIDIA H100, NVIDIA H200"),
+        ("torch version", "2.0.0, 2.14.1"),
+    ):
+        assert f"Warning: The runs of this table differ in {what} (features): {found}." in text
+    assert "Hardware: NVIDIA H200 (Cross-entropy, GraLoss, cRT); NVIDIA H100 + NVIDIA H200 (GLAG);" in text
+    assert "torch 2.14.1 (Cross-entropy, GraLoss, cRT); 2.0.0 + 2.14.1 (GLAG)." in text
+
+
+def test_old_features_that_say_nothing_of_themselves_change_no_byte(tmp_path):
+    expected = written(made.job(tmp_path / "a", made.table(), seeds=(0, 1)))
+    job = made.job(tmp_path / "b", made.table(), seeds=(0, 1))
+    for cell in job.cells:
+        if cell.seed == 1:
+            other_features(cell, facts={}, packages={})
+    assert written(job) == expected
+
+
+def test_the_hardware_of_a_trunk_that_nothing_trains_is_that_of_its_features(tmp_path):
+    job = made.job(tmp_path, made.table(), seeds=(0,))
+    for cell in job.cells:
+        other_features(cell)
+    frozen = {name: recipe.model_copy(update={"freeze": "features"}) for name, recipe in job.recipes.items()}
+    text = written(replace(job, recipes=frozen))["md"]
+    assert "Hardware: NVIDIA H100; precision float32; torch 2.0.0." in text
+
+
+def test_a_table_says_which_trainings_went_on_in_another_environment(tmp_path):
+    job = made.job(tmp_path, made.table(), seeds=(0, 1))
+    for cell in job.cells:
+        places = ["H200, torch 2.14.1", "H100, torch 2.0.0"][: 1 + (cell.seed == 1 and cell.method == "GLAG")]
+        cell.info["stage_one"] = {**cell.info["stage_one"], "facts": {"environments": places}}
+    [line] = [line for line in written(job)["md"].splitlines() if "another environment" in line]
+    assert line == (
+        "**Warning: Stage one went on in another environment (graloss at ratio 100, subset 0, seed 1): "
+        "H200, torch 2.14.1, then H100, torch 2.0.0.**"
+    )
+
+
 def test_a_table_says_by_what_batch_normalisation_was_computed_where_it_was_not_torch(tmp_path):
     plain = written(made.job(tmp_path / "a", made.table(), seeds=(0,)))
     assert not any("normalisation" in text for text in plain.values())

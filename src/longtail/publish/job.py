@@ -25,6 +25,9 @@ def imbalance_words(imbalance: str, ratio: float | None) -> str:
     return imbalance if ratio is None else f"ratio {ratio:g}"
 
 
+UNKNOWN = "unknown"  # what an old run did not record
+
+
 @dataclass(frozen=True)
 class Cell:
     """One method at one imbalance with one subset and one seed.
@@ -101,11 +104,11 @@ class Cell:
 
     def fact(self, step: str, key: str) -> str:
         """What a run's step recorded of itself (`device`, `precision`); "unknown" where it did not."""
-        return str(self.info[step].get("facts", {}).get(key, "unknown"))
+        return str(self.info[step].get("facts", {}).get(key, UNKNOWN))
 
     def package(self, step: str, name: str) -> str:
         """Version of a package with which a run was computed."""
-        return str(self.info[step].get("packages", {}).get(name) or "unknown")
+        return str(self.info[step].get("packages", {}).get(name) or UNKNOWN)
 
 
 @dataclass(frozen=True)

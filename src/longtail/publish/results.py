@@ -5,7 +5,7 @@ calibration errors are shares in [0, 1] in full precision, empty where there was
 of them. Of the splits, the test images are what tables print and the validation images what may choose.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -28,22 +28,29 @@ RICH = ("data_rich_after_first_phase", "data_rich_after_last_phase")
 
 # What run.json says of each stage: `environments` in order, where a training went on elsewhere; `seconds` of
 # stage one are those of its last phase.
-STAGES = ("stage_one", "stage_two")
 RECORDED = ("run", "identity", "device", "precision", "torch", "environments", "seconds", "commit")
+STAGES = {"stage_one": RECORDED, "stage_two": RECORDED}
+# What run.json of the features between them says, where it is asked for.
+FEATURES = {"features": ("device", "precision", "torch")}
 # Where an extension computed any run's batch normalisation: what run.json of stage one says, else TORCH.
 BATCH_NORM, TORCH = "batch_norm", "torch's"
 
 
-def results(job: PublishedJob) -> pd.DataFrame:
+def results(job: PublishedJob, features: bool = False) -> pd.DataFrame:
     """The tidy frame of a job's runs, in the order of its cells, test before validation.
+
+    Args:
+        job: what is published.
+        features: whether it reads runs of features, so that there are columns of FEATURES too.
 
     Returns:
         The columns `split`, PLACE, `images`, MEASURED and RICH, then RECORDED of each of STAGES, e.g.
         stage_one_device; "unknown" where an old run did not say. Last stage_one_batch_norm, where any run
         was not computed by torch alone.
     """
-    columns = [f"{stage}_{name}" for stage in STAGES for name in RECORDED]
-    recorded = pd.DataFrame([_recorded(cell) for cell in job.cells], columns=columns)
+    steps = STAGES | (FEATURES if features else {})
+    columns = [f"{step}_{name}" for step, names in steps.items() for name in names]
+    recorded = pd.DataFrame([_recorded(cell, steps) for cell in job.cells], columns=columns)
     normalised = [cell.info["stage_one"].get("facts", {}).get(BATCH_NORM, TORCH) for cell in job.cells]
     if any(name != TORCH for name in normalised):
         recorded[f"stage_one_{BATCH_NORM}"] = normalised
@@ -95,19 +102,19 @@ def _rich(cell: Cell) -> dict[str, float]:
     return dict(zip(RICH, (phases[0], phases[-1]), strict=True)) if len(phases) > 1 else {}
 
 
-def _recorded(cell: Cell) -> dict[str, Any]:
+def _recorded(cell: Cell, steps: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for stage in STAGES:
-        record = cell.info[stage]
+    for step, names in steps.items():
+        record = cell.info[step]
         known = {
             "run": record.get("run"),
             "identity": record.get("identity"),
-            "device": cell.fact(stage, "device"),
-            "precision": cell.fact(stage, "precision"),
-            "torch": cell.package(stage, "torch"),
+            "device": cell.fact(step, "device"),
+            "precision": cell.fact(step, "precision"),
+            "torch": cell.package(step, "torch"),
             "environments": "; ".join(record.get("facts", {}).get("environments", [])),
             "seconds": record.get("seconds"),
             "commit": record.get("code", {}).get("commit"),
         }
-        found |= {f"{stage}_{name}": value for name, value in known.items()}
+        found |= {f"{step}_{name}": known[name] for name in names}
     return found

@@ -7,8 +7,8 @@ import pandas as pd
 
 from longtail.groups import GROUPS, group_sizes
 from longtail.publish.bootstrap import RESAMPLES
-from longtail.publish.job import PublishedJob
-from longtail.publish.results import BATCH_NORM, STAGES
+from longtail.publish.job import UNKNOWN, PublishedJob
+from longtail.publish.results import BATCH_NORM, FEATURES
 from longtail.publish.tables.words import COMPLETE, HEADS, NOT_APPLICABLE
 from longtail.settings.published import Table
 
@@ -19,6 +19,7 @@ SAME_IN_A_TABLE = {
     "device": "device",
     "torch version": "torch",
 }
+COMPUTED = ("stage_one", "features", "stage_two")  # the steps that are looked at
 SAID = ("selected", "schedule", "augmentation", "device", "precision", "torch")  # of a method in words
 
 
@@ -72,17 +73,33 @@ def notes(job: PublishedJob, rows: pd.DataFrame, results: pd.DataFrame) -> list[
 
 
 def warnings(results: pd.DataFrame) -> list[str]:
-    """One line for each of SAME_IN_A_TABLE in which runs of one stage differ."""
+    """One line for each of SAME_IN_A_TABLE in which runs of one step differ, and what went on elsewhere."""
     result = []
     for what, name in SAME_IN_A_TABLE.items():
-        for stage in STAGES:
-            column = f"{stage}_{name}"
+        for step in COMPUTED:
+            column = f"{step}_{name}"
             values = sorted(results[column].unique()) if column in results else []
+            if step in FEATURES:
+                values = [value for value in values if value != UNKNOWN]  # old records of these say nothing
             if len(values) > 1:
-                where = stage.replace("_", " ")
+                where = step.replace("_", " ")
                 result.append(f"The runs of this table differ in {what} ({where}): {', '.join(values)}.")
                 break
-    return result
+    return [*result, *_went_on(results)]
+
+
+def _went_on(results: pd.DataFrame) -> list[str]:
+    """The trainings that an interruption took to another environment, a line for each way."""
+    lines = []
+    for environments, own in results.groupby("stage_one_environments", sort=False):
+        if len(ways := str(environments).split("; ")) > 1:
+            runs = dict.fromkeys(
+                f"{row.recipe} at {row.imbalance}, subset {row.subset_seed}, seed {row.seed}"
+                for row in own.itertuples()
+            )
+            said = "; ".join(runs)
+            lines.append(f"Stage one went on in another environment ({said}): {', then '.join(ways)}.")
+    return lines
 
 
 def _built(rows: pd.DataFrame) -> pd.DataFrame:

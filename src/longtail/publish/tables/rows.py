@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 
 from longtail.errors import UserError
-from longtail.publish.job import Cell, PublishedJob, imbalance_words
+from longtail.publish.job import UNKNOWN, Cell, PublishedJob, imbalance_words
 from longtail.publish.results import results
 from longtail.publish.tables.check import check, printed_numbers
 from longtail.publish.tables.differences import COMPARED, versus
 from longtail.publish.tables.over_runs import KEYS, QUANTITIES, STATISTICS, over_runs
 from longtail.publish.tables.words import augmentation, length
+from longtail.settings.frozen_features import FROZEN
 from longtail.settings.methods import settings_of
 from longtail.settings.published import Row, Table
 from longtail.settings.split import published_counts
@@ -20,7 +21,7 @@ from longtail.settings.split import published_counts
 SHOWN = (*QUANTITIES, "linear")  # what a table may show of a row, of ours or printed
 PRINTED_AT = ["section", "label", "ratio"]
 DECLARED = ["selected", "whole", "trained_on_validation", "length", "augmentation", "schedule"]
-FACTS = {"precision": "stage_one_precision", "device": "stage_one_device", "torch": "stage_one_torch"}
+FACTS = ("precision", "device", "torch")
 
 
 def shown_results(job: PublishedJob) -> pd.DataFrame:
@@ -29,7 +30,7 @@ def shown_results(job: PublishedJob) -> pd.DataFrame:
     Raises:
         UserError: if of a method no test image was measured.
     """
-    found = results(job)
+    found = results(job, features=True)
     known = zip(found["imbalance"], found["ratio"], strict=True)
     words = [imbalance_words(name, None if pd.isna(ratio) else ratio) for name, ratio in known]
     found["imbalance"] = pd.Series(words, found.index, dtype=str)
@@ -126,18 +127,28 @@ def _methods(job: PublishedJob, found: pd.DataFrame) -> pd.DataFrame:
     """What is said of a method at an imbalance beside its numbers, a row a (method, imbalance).
 
     Returns:
-        seeds and subset_seeds: how many. Each of FACTS: what run.json of stage one says, each value once.
+        seeds and subset_seeds: how many. Each of FACTS: what run.json of stage one and of its features says,
+        each value once; of a trunk that stays as it was published, of its features alone.
         selected: what the validation images chose, "" if nothing. whole: whether stage two learnt from the
         complete, balanced training set. trained_on_validation: whether stage one trained on validation
         images. length, augmentation and schedule of stage one, in words.
     """
     test = found[found["split"] == "test"]
-    facts = {name: (column, _each_once) for name, column in FACTS.items()}
+    frozen = test["recipe"].map(lambda name: job.recipes[name].freeze == FROZEN).astype(bool)
+    facts = pd.DataFrame({name: _computed_with(test, frozen, name) for name in FACTS})
     counts = {"seeds": ("seed", "nunique"), "subset_seeds": ("subset_seed", "nunique")}
     firsts = {(cell.method, cell.imbalance_words): cell for cell in reversed(job.cells)}
     said = [dict(zip(KEYS, key, strict=True)) | _declared(job, cell) for key, cell in firsts.items()]
     declared = pd.DataFrame(said, columns=[*KEYS, *DECLARED]).set_index(KEYS)
-    return test.groupby(KEYS).agg(**counts, **facts).join(declared)
+    return test.groupby(KEYS).agg(**counts).join(facts).join(declared)
+
+
+def _computed_with(test: pd.DataFrame, frozen: "pd.Series[bool]", name: str) -> "pd.Series[str]":
+    """One of FACTS by method and imbalance; old records of features may lack it."""
+    told = test[f"features_{name}"][test[f"features_{name}"] != UNKNOWN]
+    own = test[f"stage_one_{name}"].drop(told.index[frozen[told.index]])
+    found = pd.concat([own, told]).rename(name)
+    return test[KEYS].join(found, how="right").groupby(KEYS)[name].agg(_each_once)
 
 
 def _each_once(values: "pd.Series[str]") -> str:
