@@ -85,7 +85,7 @@ def planned(runs: list[Cell], **changes: Any) -> dict[str, Any]:
         "parts": [part],
         "figures": [],
         "models": [],
-        "files": ["nowhere/label_issues.csv", "nowhere/near_duplicates.csv"],
+        "suspects": {"issues": "nowhere/label_issues.csv", "pairs": "nowhere/near_duplicates.csv"},
     }
     return {
         "folder": "results/photos",

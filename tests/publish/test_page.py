@@ -313,7 +313,9 @@ def test_near_duplicates_are_shown_by_group_those_that_cross_parts_first(runs, t
     assert (found["number"], found["parts"], found["classes"]) == (2, 1, 0)
     assert [len(group["pictures"]) for group in found["shown"]] == [2, 4]
     assert found["shown"][1]["left"] == 5
-    file = published_pages.page(tmp_path, runs, files=[str(tmp_path / "label_issues.csv"), str(file)])
+    file = published_pages.page(
+        tmp_path, runs, suspects={"issues": str(tmp_path / "label_issues.csv"), "pairs": str(file)}
+    )
     assert "Group 1, in several parts" in file.read_text("utf-8")
 
 

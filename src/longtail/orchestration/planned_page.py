@@ -45,9 +45,10 @@ def plan_page(planner: "Planner", parts: Iterable[tuple[Params, list[PlannedCell
     # by which of the plan suspect labels are found, where it is asked for
     checks = [item for item in result.published() if any(Path(name).name == LABELS for name in item.outputs)]
     pictures = not isinstance(first.data, PublishedData)
-    # where the settings ask for no suspect labels, what the page says there is not: an older file is left
-    labels = f"{result.results}/{LABELS}" if checks else f"{LABELS} (the settings have no label_issues)"
     near = manifest.file_of(first.dataset).with_name(NEAR)
+    # suspect labels that nothing here makes are of other settings, or of older ones
+    labels = f"{result.results}/{LABELS}" if checks else None
+    suspects = {"issues": labels, "pairs": str(near)} if pictures else {}
     templates = tuple(sorted((PACKAGE / "publish/page/templates").glob("*")))
     return Published(
         kind="page",
@@ -74,7 +75,8 @@ def plan_page(planner: "Planner", parts: Iterable[tuple[Params, list[PlannedCell
                 }
                 for name, item in result.models.items()
             ],
-            "files": [labels, str(near)] if pictures else [],
+            "suspects": suspects,
+            "files": [file for file in suspects.values() if file],
             "near": files_digest([planner.root / near] if pictures else []),
         },
         suffixes=("html",),

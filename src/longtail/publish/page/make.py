@@ -84,13 +84,13 @@ def view(planned: Mapping[str, Any], cells: Sequence[Cell], folder: Path) -> dic
         "side": SIDE,
         "issues": None,
         "pairs": None,
-        "suspects": context["files"],
+        "suspects": context["suspects"],
         "figures": [_figure(figure) for figure in context["figures"]],
         "provenance": provenance(cells),
     }
-    for name in context["files"]:
-        read = label_issues if name == context["files"][0] else near_duplicates
-        shown["issues" if read is label_issues else "pairs"] = read(Path(name), gallery)
+    for part, read in (("issues", label_issues), ("pairs", near_duplicates)):
+        if file := context["suspects"].get(part):
+            shown[part] = read(Path(file), gallery)
     return shown
 
 
