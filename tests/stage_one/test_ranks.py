@@ -254,6 +254,10 @@ def slow(taking, seed, state):
         time.sleep(120)  # until one of them is killed
     return epoch(taking, seed, state)
 loop._epoch = slow
+rank, attempt = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]
+open({place!r} + f"{{rank}}-attempt{{attempt}}", "w").close()
+if rank == "0" and attempt != "0":
+    time.sleep(2)  # so that the other one looks for it before it is there
 import longtail.stage_one.process as process
 process.main(sys.argv[1])
 """
@@ -294,6 +298,8 @@ def test_after_the_kill_of_a_rank_all_go_on_from_the_checkpoint(inputs, tmp_path
     expected, found = files(undisturbed.folder), files(disturbed.folder)
     for name in ("history.csv", "metrics.json", "model.safetensors"):
         assert found[name] == expected[name], name
+    attempts = sorted(file.name for file in tmp_path.glob("process?-attempt*"))
+    assert attempts == [f"process{rank}-attempt{attempt}" for rank in (0, 1) for attempt in (0, 1)]
 
 
 KILLER = """

@@ -1,6 +1,7 @@
 """Snakemake and DVC agree in every order of clone, edit, undo and switch; only what an edit touches runs."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -93,11 +94,16 @@ def test_a_loss_is_one_file_and_an_edit_of_it_computes_exactly_the_runs_that_use
     assert steps(new_runs(added, edited)) == ["features", "stage_one", "stage_two"]
     assert all("-poly-" in run for run in new_runs(added, edited))
 
-    # comments, docstrings, formatting, a rule's shell string: nothing
+    # comments, docstrings, formatting: nothing
     project.edit(loss, "Leng et al. 2022, eq. 6:", "Equation 6 of Leng et al. 2022:")
     project.edit(loss, "    def forward", "    # a comment\n    def forward")
-    project.edit("workflow/rules/stage_one.smk", '"longtail stage-one {', '"longtail  stage-one {')
     assert project.nothing_to_do()
+    # a rule's shell string: the report alone, which shows it
+    project.edit("workflow/rules/stage_one.smk", '"longtail stage-one {', '"longtail  stage-one {')
+    assert set(re.findall(r"^\w*rule (\w+):$", project.run("snakemake", "-n"), re.MULTILINE)) <= {
+        "report",
+        "all",
+    }
     project.run("dvc", "repro")
     assert project.stored() == edited
 

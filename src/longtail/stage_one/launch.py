@@ -90,6 +90,9 @@ def launch(job: Job, number: int) -> None:
         **os.environ,
         "OMP_NUM_THREADS": share,
         "MKL_NUM_THREADS": share,
+        # Where processes that start again meet in the store of those before, they call at addresses of these
+        # (pytorch issue 135712): each time a store of its own.
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     start = command(number, nodes(job.settings), file.resolve(), os.environ)
