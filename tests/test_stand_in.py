@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from longtail.data import device_operations, normalisation, operations
 from longtail.data.augmentation import augment
 from longtail.random import generator
 from longtail.settings.augmentation import Augmentation
@@ -241,6 +242,23 @@ def test_the_next_epoch_is_ready_before_the_sums_of_the_last_are_read(inputs, tm
     ready_, read = "epoch made ready", "read (tolist)"
     order = [what for what, _ in gpu.notes if what in (ready_, read)]
     assert order == [ready_, ready_, read, ready_, read, read]
+
+
+def test_tables_that_trainings_share_are_copied_before_they_are_kept(gpu):
+    """A copy that the host does not wait for is there for the stream alone that asked for it."""
+    images = torch.zeros(1, 3, 8, 8, dtype=torch.uint8).to("cuda")
+    for table, use in (
+        (normalisation._scale_and_shift, lambda: normalisation.normalise(images, (0.5,) * 3, (0.25,) * 3)),
+        (operations._sources, lambda: operations._move(images, "ShearX", 0.3, 0)),
+        (device_operations._blur, lambda: device_operations.sharpened(images, 0.5)),
+    ):
+        table.cache_clear()
+        before = len(gpu.waits)
+        use()
+        assert set(gpu.waits[before:]) == {"copy (to cuda:0)"}
+        before = len(gpu.waits)
+        use()
+        assert gpu.waits[before:] == []
 
 
 def test_nothing_is_added_up_at_indices_in_augmentation(gpu):
