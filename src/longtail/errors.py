@@ -61,6 +61,10 @@ def exact(number: float) -> str:
     return repr(number).removesuffix(".0")
 
 
+# what torch says where batch normalisation has one value a channel
+LONE_IMAGE = "Expected more than 1 value per channel when training"
+
+
 @contextmanager
 def foreseen() -> Iterator[None]:
     """Say in one line what a disk, a permission or too little memory has done.

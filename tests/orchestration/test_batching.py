@@ -496,6 +496,8 @@ def test_memory_that_does_not_suffice_is_one_line_that_names_what_helps(monkeypa
         torch.nn.BatchNorm2d(2)(torch.zeros(1, 2, 1, 1))
     assert "one image" in (said := str(in_a_line(lone.value, planned, 1)))
     assert "batch_size (it is 128)" in said
+    of_features = {"run": "f", "settings": {"batch_size": 64, "views": 0}}
+    assert "batch_size (it is 64), or larger images" in str(in_a_line(lone.value, of_features, 1))
 
     together = Together(monkeypatch, at_once=2, fails=("a",))
     monkeypatch.setattr(together, "error", OutOfMemoryError(OUT))

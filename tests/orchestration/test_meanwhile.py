@@ -206,6 +206,15 @@ def test_two_work_trees_with_other_files_of_a_dataset_do_not_accuse_each_other()
     store.verify(mine, "1" * 64)
 
 
+def test_a_dataset_of_other_settings_in_the_place_of_one_is_not_to_be_deleted():
+    """Two settings files with other data under one name, at work at once."""
+    finished("data/raw/pets", "2", classes="cat, dog, eel")
+    reference = {"run": "pets", "identity": "1" * 64, "folder": "data/raw/pets"}
+    with pytest.raises(UserError, match="is of other settings with a dataset of this name now; type") as said:
+        lookup.locate("acquire", reference)
+    assert "delete" not in str(said.value)
+
+
 def test_a_model_is_put_together_from_the_runs_that_were_built_on_each_other():
     finished("data/raw/d", "1", t="t")
     finished("data/splits/s-22222222", "2", c="c")

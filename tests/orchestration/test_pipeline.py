@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from longtail import cli
+from longtail.data import manifest
 from longtail.errors import UserError
 from longtail.orchestration.pipeline import file_of, pipeline, remind, under_dvc, what_dvc_lacks
 from longtail.orchestration.planner import plan
@@ -80,9 +81,9 @@ def test_a_stage_is_called_and_tracked_by_its_settings_file():
         assert stage["cmd"].startswith("snakemake --config params=mine.yaml -- "), name
         assert stage["wdir"].resolve() == Path.cwd()
         assert set(stage["params"]) >= {"mine.yaml"}
-        keys = set(stage["params"]["mine.yaml"])
-        written_there = set(yaml.safe_load(MODEL))
-        assert keys >= set(own["params"]) & written_there
+        keys, written_there = set(stage["params"]["mine.yaml"]), set(yaml.safe_load(MODEL))
+        published = "models" in own["params"]  # what is published depends on all of the file, which [] means
+        assert keys == (set() if published else set(own["params"]) & written_there)
         checked = int(key == "acquire")  # of pictures, which are not there
         assert len(stage["deps"]) == len(own["deps"]) - checked, name
     assert found["stage_two"]["outs"] == ["results/mine/stage_two"]
@@ -94,6 +95,82 @@ def test_a_table_that_is_added_has_a_stage_by_itself():
     table = json.dumps({"caption": "c", "rows": [{"section": "s", "label": "l", "method": "CE"}]})
     Path("mine.yaml").write_text(MODEL.replace("tables:\n", f"tables:\n  more: {table}\n"))
     assert {"tables@table2", "tables@more"} <= set(stages())
+
+
+def test_a_key_that_is_added_makes_what_is_published_anew(tmp_path):
+    """DVC, with Snakemake replaced by a command that makes nothing new."""
+    from dvc.repo import Repo
+
+    written()
+    Repo.init(no_scm=True).close()
+    file = file_of("mine")
+    stages = yaml.safe_load(file.read_text())["stages"]
+    one = {**stages["report"], "cmd": "mkdir -p results/mine && touch results/mine/report.html", "deps": []}
+    one["outs"] = ["results/mine/report.html"]
+    file.write_text(yaml.safe_dump({"stages": {"report": one}}))
+    with Repo() as repo:
+        repo.reproduce(str(file))
+        assert repo.status([str(file)]) == {}
+        Path("mine.yaml").write_text(MODEL + "license: MIT\n")
+        assert list(repo.status([str(file)])) == [f"{file}:report"]
+
+
+def test_files_that_settings_name_by_path_are_dependencies_of_what_reads_them(tmp_path):
+    for name in ("a.pth", "counts.txt"):
+        Path(name).write_text("5\n3\n")
+    settings = yaml.safe_load(MODEL)
+    network = {"name": "resnet", "architecture": "resnet10", "pretrained": "a.pth"}
+    settings["stage_one"]["ce"]["network"] = network
+    settings["figures"]["class_counts"] = {
+        "datasets": [{"label": "Ours", "numbers": str(tmp_path / "counts.txt")}]
+    }
+    Path("mine.yaml").write_text(yaml.safe_dump(settings))
+    written()
+    found = stages()
+    assert "a.pth" in found["stage_one"]["deps"]
+    assert "counts.txt" in found["figures"]["deps"]
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_published_lists_are_dependencies_and_their_check_where_there_was_one(checked):
+    Path("lists").mkdir()
+    for part in ("train", "test"):
+        Path(f"lists/{part}.txt").write_text("a/0.jpg 0\nb/0.jpg 1\n")
+    settings = yaml.safe_load(MODEL)
+    data = {
+        "kind": "list",
+        "root": "pictures",
+        "train": "lists/train.txt",
+        "test": str(Path("lists/test.txt").resolve()),
+    }
+    settings |= {"dataset": "places", "data": data, "imbalance": {"profile": "natural"}}
+    Path("mine.yaml").write_text(yaml.safe_dump(settings))
+    if checked:
+        Path("pictures").mkdir()
+        manifest.write("places", [])
+    written()
+    deps = stages()["acquire"]["deps"]
+    assert {"lists/train.txt", "lists/test.txt"} <= set(deps)
+    assert ("data/checked/places" in deps) == checked
+
+
+def test_stages_with_outputs_of_those_of_another_file_are_refused():
+    text = MODEL.replace("table2:", "mine2:").replace("  k: {method", "  mine_k: {method")
+    Path("mine.yaml").write_text(text + "tables_in: results\n")
+    written()
+    Path("other.yaml").write_text(text + "tables_in: results\n")
+    params = Params.load("other.yaml")
+    with pytest.raises(UserError, match=r"other\.yaml: mine2 in results is a table of mine\.yaml too"):
+        pipeline(params, plan(params, "other.yaml"))
+    Path("other.yaml").write_text(text)  # publishes in results/other
+    written("other.yaml")
+    Path("below").mkdir()
+    Path("below/other.yaml").write_text(text)
+    params = Params.load("below/other.yaml")
+    with pytest.raises(UserError, match=r"pipelines/other/dvc\.yaml: has the stages of other\.yaml; rename"):
+        pipeline(params, plan(params, "below/other.yaml"))
+    Path("other.yaml").unlink()
+    written("below/other.yaml")
 
 
 def test_of_a_file_that_is_like_another_both_are_tracked():

@@ -83,6 +83,19 @@ def test_new_content_under_the_same_path_is_another_run():
     assert runs("a.pth")["stage_one"] != before["stage_one"]
 
 
+def test_a_run_on_balanced_data_of_a_method_in_no_table_is_known_by_the_content_too():
+    settings = deepcopy(SETTINGS)
+    network = {**settings["training"]["network"], "pretrained": "a.pth"}
+    settings["stage_one"]["unused"].update(network=network, observers=["gradients"])
+    balanced = {"method": "U", "per_class": 40, "rich_share": 0.4}
+    settings["figures"] = {"gradient_distortion": {"table": "t", "balanced": balanced}}
+    before = runs(settings=settings)["stage_one"]
+    Path("a.pth").write_bytes(b"c")
+    after = runs(settings=settings)["stage_one"]
+    assert len(before) == len(after) == 2
+    assert len(before & after) == 1  # CE, which begins at random
+
+
 def test_two_entries_with_the_same_content_are_one_run():
     settings = deepcopy(SETTINGS)
     network = settings["training"]["network"]

@@ -518,11 +518,12 @@ def test_commands_hold_for_names_with_spaces_and_without_the_environment_on_the_
 ):
     root = class_folders(tmp_path / "x", {"cat": 6, "dog": 6})
     monkeypatch.setenv("PATH", "/nowhere")
-    out = run(capsys, root, "--to", "my pictures.yaml")[1]
+    Path("my settings").mkdir()
+    out = run(capsys, root, "--to", "my settings/own.yaml")[1]
     first, second = [shlex.split(line) for line in out.split("Next:\n")[1].splitlines()[:2]]
     assert first == [str(Path(sys.executable).with_name("snakemake")), *first[1:]]
-    assert first[1:] == ["--cores", "all", "--config", "params=my pictures.yaml"]
-    assert second[2:] == ["results/my pictures/models/best", "PICTURES"]
+    assert first[1:] == ["--cores", "all", "--config", "params=my settings/own.yaml"]
+    assert second[2:] == ["results/own/models/best", "PICTURES"]
 
 
 @pytest.mark.parametrize("file", ["2024", "a: b.yaml", "a #b.yaml", "x.json"])
@@ -531,6 +532,14 @@ def test_a_settings_file_that_snakemake_would_read_as_something_else_is_refused(
     code, _, err = run(capsys, root, "--to", file)
     assert code == 2
     assert err == f"--to {file}: should end in .yaml and hold no ': ' and no '#'\n"
+
+
+@pytest.mark.parametrize("file", ["my pictures.yaml", "a'b.yaml", "{run}.yaml", "$HOME.yaml", "-x.yaml"])
+def test_a_settings_file_whose_results_no_command_could_name_is_refused(tmp_path, file, capsys):
+    root = class_folders(tmp_path / "x", {"cat": 6, "dog": 6})
+    code, _, err = run(capsys, root, f"--to={file}")
+    assert code == 2
+    assert err == f"--to {file}: the name of a settings file is made of letters, digits, '_', '.', '-'\n"
 
 
 def test_every_hint_at_a_check_names_the_settings_file(tmp_path, capsys):

@@ -30,7 +30,8 @@ def cell(folder: Path, method: str, seed: int, score: float | None, imbalance: s
     test = {"accuracy": 1 - (score or 0)}  # the other way round
     validation = {} if score is None else {"validation": {"selection_accuracy": score}}
     (run / "metrics.json").write_text(json.dumps({"test": test, **validation}))
-    return Cell(method, imbalance, None, 0, seed, {"stage_two": run}, {})
+    info = {step: {"settings": {}} for step in ("split", "stage_one", "stage_two")}
+    return Cell(method, imbalance, None, 0, seed, {"stage_two": run}, info)
 
 
 def choice(folder: Path) -> list[dict[str, str]]:
@@ -112,6 +113,14 @@ def test_test_images_choose_no_model(root):
     with pytest.raises(UserError, match=r"models.x.table: with validation: test .* chosen by test images"):
         Params.read({**data, "validation": "test", "models": {"x": {"table": table}}})
     Params.read({**data, "validation": "test", "models": {"x": {"method": "CE"}}})
+
+
+def test_a_table_of_printed_rows_alone_has_no_best_method(root):
+    data = parse((root / "workflow/settings/demo.yaml").read_text())
+    rows = [{"section": "End-to-end training", "label": "Focal loss"}]
+    tables = {**data["tables"], "theirs": {"caption": "c", "printed": "table2", "rows": rows}}
+    with pytest.raises(UserError, match=r"models.x.table: 'theirs' has no method of ours, only printed rows"):
+        Params.read({**data, "tables": tables, "models": {"x": {"table": "theirs"}}})
 
 
 def test_a_method_that_no_table_shows_has_no_run_to_export(root):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 from pydantic import ValidationError
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from longtail.errors import UserError
 from longtail.metrics import expected_calibration_error
@@ -455,12 +455,72 @@ def _silhouette(points: np.ndarray, labels: np.ndarray) -> float:
     [
         ({"classes": [0, 100]}, "tsne.classes: there is no class 100; 0 to 99"),
         ({"classes": [3, 3]}, "tsne.classes: needs two classes"),
+        ({"classes": [3, -1]}, "tsne.classes: there is no class -1; 0 to 99"),
         ({"methods": ["nobody"]}, "tsne.methods: 'nobody' is not in table2"),
     ],
 )
 def test_tsne_of_what_is_not_there_is_one_line(tmp_path, options, line):
     with pytest.raises(UserError, match=line):
         draw(tmp_path, "tsne", options, seeds=(0,))
+
+
+def _with_test_images(job, images: dict[int, int]) -> None:
+    """Leave of a figure's runs so many test images of each class that is named, and none of the others."""
+    for cell in job.cells:
+        counts = cell.frame("split", "counts.csv")
+        counts["test"] = [images.get(label, 0) for label in counts["label"]]
+        counts.to_csv(cell.runs["split"] / "counts.csv", index=False)
+        file = cell.runs["features"] / "test.safetensors"
+        found = load_file(file)
+        places = [np.flatnonzero(found["labels"] == label)[:number] for label, number in images.items()]
+        save_file({name: value[np.concatenate(places)] for name, value in found.items()}, file)
+
+
+@pytest.mark.parametrize("kind", ["tsne", "classification_cones"])
+def test_classes_without_test_images_are_passed_over(tmp_path, kind):
+    made_job = job(tmp_path, kind, seeds=(0,))
+    _with_test_images(made_job, {7: 4, 40: 4, 90: 4})
+    labels = [
+        points.get_label() for points in method_module("figures", kind).draw(made_job).axes[0].collections
+    ]
+    shown = [int(match[1]) for label in labels if (match := re.match(r"class(\d+) ", label))]
+    assert shown == ([7, 40, 90] if kind == "tsne" else [7, 90])
+    named = replace(made_job, settings=made_job.settings.model_copy(update={"classes": [7, 8]}))
+    with pytest.raises(UserError, match=r"classes: class 8 has no test images"):
+        method_module("figures", kind).draw(named)
+    _with_test_images(made_job, {7: 4})
+    with pytest.raises(UserError, match=r"classes: needs two classes or more with test images"):
+        method_module("figures", kind).draw(made_job)
+
+
+def test_of_one_test_image_a_class_the_silhouette_is_not_defined(tmp_path):
+    made_job = job(tmp_path, "tsne", seeds=(0,))
+    _with_test_images(made_job, dict.fromkeys(range(0, 100, 10), 1))
+    for axis in method_module("figures", "tsne").draw(made_job).axes:
+        assert axis.get_title().endswith("silhouette not defined: one image a class")
+
+
+def test_a_class_before_the_first_is_refused_before_anything_runs():
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        settings_of("figures", "calibrated_distribution").model_validate({"label": -1})
+
+
+@pytest.mark.parametrize(
+    ("step", "settings"),
+    [
+        ("split", {"validation": {"source": "test"}}),
+        ("stage_one", {"recipe": {"step": {"name": "metasaug", "meta": "on"}}}),
+    ],
+)
+def test_a_sweep_that_validation_images_cannot_judge_has_no_ring(tmp_path, step, settings):
+    made_job = job(tmp_path, "sweep", GRID, seeds=(0,))
+    cells = [
+        replace(cell, info={**cell.info, step: {**cell.info[step], "settings": settings}})
+        for cell in made_job.cells
+    ]
+    figure = method_module("figures", "sweep").draw(replace(made_job, cells=cells))
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["test accuracy (%)"]
 
 
 def test_the_calibrated_distribution_is_that_of_the_smallest_class(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -165,6 +166,29 @@ def test_without_validation_images_nothing_is_chosen_and_the_page_says_so(runs, 
     text = " ".join(data for _, data in Page(file).texts)
     assert "There are no validation images to choose by" in text
     assert "best by validation" not in text
+
+
+def test_test_images_that_stand_in_for_validation_choose_nothing_either(runs, tmp_path):
+    split = {"settings": {"validation": {"source": "test"}}}
+    habit = [replace(cell, info={**cell.info, "split": {**cell.info["split"], **split}}) for cell in runs]
+    text = " ".join(data for _, data in Page(published_pages.page(tmp_path, habit)).texts)
+    assert "There are no validation images to choose by" in text
+    assert "best by validation" not in text
+    assert "Test images chose nothing" not in text
+
+
+def test_a_table_of_printed_rows_alone_leaves_the_page_to_the_others(runs, tmp_path):
+    planned = published_pages.planned(runs)
+    own, sweep = planned["context"]["parts"][0], {**planned["context"]["parts"][0], "cells": [0, len(runs)]}
+    theirs = published_runs.table(rows=[{"section": "End-to-end training", "label": "Focal loss"}])
+    own["tables"] = {"theirs": theirs.resolved()}
+    planned["context"]["parts"] = [
+        {**own, "cells": [0, 0]},
+        sweep | {"tables": {"table2": published_runs.table().resolved()}},
+    ]
+    [chosen] = make.view(planned, runs, tmp_path)["chosen"]
+    assert chosen["is"].table == "table2"
+    assert chosen["is"].by_validation
 
 
 def test_differences_to_the_row_before_are_headed_so(runs, made, tmp_path):

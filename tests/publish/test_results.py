@@ -74,8 +74,8 @@ def test_what_a_run_recorded_stands_beside_its_numbers(tmp_path):
     job = made.job(tmp_path, None, seeds=(0,), only={"GLAG": {}}, facts={"GLAG": {"device": "a CPU"}})
     [cell] = job.cells
     facts = {"facts": {"device": "a CPU", "precision": "float32", "environments": ["old", "new"]}}
-    stage_one = {"run": "r", "identity": "i", "seconds": 7.25, "code": {"commit": "c"}, **facts}
-    cell.info["stage_one"] = {**stage_one, "packages": {"torch": "2"}}
+    stage_one = {"run": "r", "identity": "i", "seconds": 7.25, "settings": {}, **facts}
+    cell.info["stage_one"] = {**stage_one, "code": {"commit": "c"}, "packages": {"torch": "2"}}
     cell.info["stage_two"] = {**cell.info["stage_two"], "facts": {}}
     row = results(job).iloc[0]
     assert [row[f"stage_one_{name}"] for name in ("run", "identity", "seconds", "commit")] == [

@@ -481,6 +481,7 @@ def test_the_reference_row_is_that_of_the_same_section(tmp_path):
             "CE",
             "against: 'CE' stands in a, b, not in End-to-end training",
         ),
+        (made.ROWS, "Focal loss", "against: 'Focal loss' is a row without method, to compare with"),
     ],
 )
 def test_a_reference_row_that_is_not_one_is_one_line(rows, against, message):

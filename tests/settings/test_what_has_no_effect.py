@@ -1,13 +1,17 @@
 """Settings that would do nothing, or fail hours later, are refused when they are read."""
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
+from longtail.errors import UserError
 from longtail.settings.classifier import Classifier
+from longtail.settings.params import Params
 from longtail.settings.recipe import Optimiser, Recipe
 from longtail.settings.schedules import Exponential, StepDecay
 from longtail.settings.split import Validation
 from longtail.stage_two import linear_probe
+from tests.tiny import TINY
 
 CE = {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 0.0}}
 
@@ -51,6 +55,56 @@ CE = {"name": "logit_adjusted", "gamma": {"form": "constant", "a": 0.0}}
 def test_a_recipe(recipe, line):
     with pytest.raises(ValidationError, match=line):
         Recipe.model_validate({"loss": CE, **recipe})
+
+
+ADAPTED = {
+    "name": "timm_model",
+    "architecture": "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    "pretrained": True,
+    "adapters": {"form": "lora"},
+}
+DEFERRED = {"name": "class_balanced", "start": 0.8}
+HEAD = {"name": "head", "sampler": "instance", "schedule": {"epochs": 2}, "learning_rate": {"peak": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "line"),
+    [
+        (
+            {"loss": {"name": "ldam", "reweight": {}}, "network": {"name": "resnet_cifar", "head": "cosine"},
+             "schedule": {"epochs": 4}},
+            "phase train: start 0.8 of loss ldam is never reached: the last of 4 epochs begins at 0.75; set",
+        ),
+        (
+            {"loss": {**DEFERRED, "start": 0.999}, "schedule": {"epochs": 200}},
+            "start 0.999 of loss class_balanced is never reached: the last of 200 epochs begins at 0.995",
+        ),
+        (
+            {"step": "rsg", "schedule": {"epochs": 2}},
+            "start 0.8 of step rsg is never reached: the last of 2 epochs begins at 0.5",
+        ),
+        ({"network": ADAPTED, "freeze": "trunk"}, "freeze: trunk leaves adapters as they begin"),
+        ({"freeze": "all_but_adapters"}, "freeze: all_but_adapters needs a network with adapters"),
+        ({"loss": DEFERRED, "schedule": {"epochs": 5}}, None),
+        ({"loss": DEFERRED, "schedule": {"epochs": 1}, "progress": "step"}, None),
+        ({"step": {"name": "rsg", "start": 1.0}, "schedule": {"epochs": 2}}, None),
+        ({"network": ADAPTED, "freeze": "all_but_adapters"}, None),
+        ({"network": ADAPTED, "freeze": "all_but_adapters", "then": [{**HEAD, "freeze": "trunk"}]}, None),
+    ],
+)  # fmt: skip
+def test_what_would_never_come_to_be_is_refused_in_settings(recipe, line):
+    said = Recipe.model_validate({"loss": CE, "learning_rate": {"peak": 0.1}, **recipe}).in_vain()
+    assert said is None if line is None else line in str(said)
+
+
+def test_a_settings_file_with_such_a_recipe_is_one_line():
+    settings = yaml.safe_load(TINY)
+    name = next(iter(settings["stage_one"]))
+    settings["stage_one"][name] = {"loss": {"name": "class_balanced", "start": 0.999}}
+    with pytest.raises(
+        UserError, match=rf"stage_one\.{name}: phase train: start 0.999 of loss class_balanced"
+    ):
+        Params.read(settings)
 
 
 @pytest.mark.parametrize(

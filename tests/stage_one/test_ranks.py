@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from longtail.errors import UserError
+from longtail.errors import LONE_IMAGE, UserError
 from longtail.settings.recipe import Recipe
 from longtail.settings.schedules import Length
 from longtail.stage_one import launch, loop
@@ -191,6 +191,14 @@ def test_a_mistake_is_said_once_and_not_tried_again(inputs, tmp_path, pair):
     assert pair.statuses == [[1, 1], [1, 1]]
     assert "the loss is not finite" in said.read_text()
     assert not (tmp_path / "run/scratch/facts.json").exists()
+
+
+def test_a_shard_of_one_image_is_said_once_too(inputs, tmp_path, pair):
+    """The last of 72 images make a batch of two; small pictures leave maps of 1 x 1."""
+    network = {"name": "resnet", "architecture": "resnet10"}
+    with pytest.raises(UserError, match=LONE_IMAGE):
+        run(inputs, tmp_path / "run", **TWO, network=network, batch_size=70)
+    assert pair.statuses == [[1, 1], [1, 1]]
 
 
 def test_the_number_of_processes_counts_in_no_identity():

@@ -59,12 +59,24 @@ def compute(job: Job) -> None:
     }
     counts = pd.DataFrame({"label": range(len(names)), "name": names, **table})
     counts.to_csv(job.folder / "counts.csv", index=False, lineterminator="\n")
-    # Selection scores leave these classes out. A held-out share differs from class to class by its nature.
-    enough = 1 if source == "holdout" else table["validation"].max()
     job.facts.update(
         totals={part: int(column.sum()) for part, column in table.items()},
-        without_validation=[names[c] for c in np.flatnonzero(table["validation"] < enough)],
+        without_validation=[names[c] for c in not_judged(table["validation"])],
     )
+
+
+def not_judged(images: Indices) -> list[int]:
+    """Classes that selection scores leave out, as `longtail.stage_two.classifier.selection_classes` does.
+
+    Those without a validation image, and where at least half of the classes have as many as any, those with
+    fewer; none where no class has one, so that nothing is selected.
+
+    Args:
+        images: validation images of each class, (C,).
+    """
+    full = images == images.max()
+    enough = images.max() if 2 * full.sum() >= len(images) else 1
+    return [int(label) for label in np.flatnonzero(images < enough)]
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,9 @@ def begin(planned: dict[str, Any]) -> "Job":
 
     step, name = planned["step"], planned["run"]
     store.ready(step, name)
+    pictures = None
+    if "acquire" in planned["inputs"] and step in USES_DEVICE:  # may take minutes, so before inputs are found
+        pictures = checked_pictures(locate("acquire", planned["inputs"]["acquire"]))
     inputs = {at: locate(step_of(at), reference) for at, reference in planned["inputs"].items()}
     scratch = store.scratch(step, name)
     outputs = scratch / "outputs"
@@ -219,7 +222,7 @@ def begin(planned: dict[str, Any]) -> "Job":
         built_on={at: store.outputs_digest(store.record(folder)) for at, folder in inputs.items()},
         folder=outputs,
         scratch=scratch,
-        pictures=checked_pictures(inputs["acquire"]) if "acquire" in inputs and step in USES_DEVICE else None,
+        pictures=pictures,
     )
 
 

@@ -12,22 +12,26 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from longtail.data.manifest import file_of as file_of_manifest
 from longtail.errors import UserError
 from longtail.orchestration.plan import Plan
 from longtail.orchestration.planner import plan
 from longtail.runs.store import write_text
-from longtail.settings.data import PublishedData
+from longtail.settings.data import CsvData, ListData
 from longtail.settings.params import Params
-from longtail.settings.reading import parse, read_file, read_text
+from longtail.settings.reading import parse, read_file, read_text, table_names
+from longtail.settings.weight_file import WeightFile
 
 FOLDER = Path("pipelines")
 MAIN = Path("dvc.yaml")
 BLOCKS = ("tables", "sweeps", "models")  # of which each entry has a stage
+MADE_FOR = re.compile(rf"# {re.escape(str(MAIN))} for (.+)\. Made by ")  # the first line of such a file
 LONGEST = 4096  # characters of a line of YAML, so that none is broken
 
 
@@ -124,11 +128,12 @@ def pipeline(params: Params, planned: Plan, root: Path = Path()) -> str:
         raise UserError(f"{planned.source}: has its stages in {MAIN}; this is for other settings files")
     if not planned.stage_two:
         raise UserError(f"{planned.source}: has no table, and so nothing for DVC to make")
+    _refuse_clashes(planned, root)
     own = _stages(root / MAIN)
     keys = {str(file): list(read_raw(root / file)) for file in chain}
     alone = len(chain) == 1
     there = {name: getattr(params, name) for name in BLOCKS}
-    change = _Change(params, planned, str(chain[0]), keys, _acquired_elsewhere(params, planned, root))
+    change = _Change(params, planned, keys, _acquired_elsewhere(params, planned, root), root)
     stages = {}
     for name, stage in own.items():
         if name in change.empty():
@@ -137,7 +142,7 @@ def pipeline(params: Params, planned: Plan, root: Path = Path()) -> str:
         wanted = {"cmd": str, "deps": list, "params": list}
         if not isinstance(inner, dict) or any(not isinstance(inner.get(key), wanted[key]) for key in wanted):
             raise UserError(f"{root / MAIN}: stages.{name} needs cmd, deps and params; mend it")
-        inner = change.stage(inner)
+        inner = change.stage(name, inner)
         # of one file DVC reads the entries itself; of one that is like another they are listed here
         entries = f"${{{name}}}" if alone else {entry: {} for entry in there.get(name, ())}
         stages[name] = {"foreach": entries, "do": inner} if "foreach" in stage else inner
@@ -152,18 +157,22 @@ class _Change:
     """From a stage of dvc.yaml to the same stage of another settings file."""
 
     def __init__(
-        self, params: Params, planned: Plan, file: str, keys: Mapping[str, list[str]], acquired: bool
+        self, params: Params, planned: Plan, keys: Mapping[str, list[str]], acquired: bool, root: Path
     ) -> None:
         self.params, self.planned, self.keys, self.acquired = params, planned, keys, acquired
-        self.settings = file
+        self.settings = next(iter(keys))
         self.checked = f"data/checked/{params.dataset}"
+        self.manifest = (root / file_of_manifest(params.dataset)).is_file()
+        self.named = {
+            stage: [_from(root, file) for file in files] for stage, files in _named(planned).items()
+        }
 
     def empty(self) -> set[str]:
         """Stages that would make nothing."""
         blocks = {name for name in (*BLOCKS, "figures") if not getattr(self.params, name)}
         return blocks | ({"acquire"} if self.acquired else set())
 
-    def stage(self, stage: Mapping[str, Any]) -> dict[str, Any]:
+    def stage(self, name: str, stage: Mapping[str, Any]) -> dict[str, Any]:
         """A stage, from a folder two levels below the project's."""
         changed = {
             "wdir": os.path.join("..", ".."),
@@ -172,19 +181,20 @@ class _Change:
         changed["cmd"] = changed["cmd"].replace(
             "snakemake -- ", f"snakemake --config {shlex.quote(f'params={self.settings}')} -- "
         )
-        every = "models" in stage["params"]  # of what is published: also keys that params.yaml does not have
-        changed["params"] = [
-            {file: known}
-            for file, keys in self.keys.items()
-            if (known := keys if every else [key for key in stage["params"] if key in keys])
-        ]
+        if "models" in stage["params"]:  # of what is published: all of the file, later keys too
+            changed["params"] = [{file: None} for file in self.keys]
+        else:
+            changed["params"] = [
+                {file: known}
+                for file, keys in self.keys.items()
+                if (known := [key for key in stage["params"] if key in keys])
+            ]
         dependencies = [item for item in changed["deps"] if self._is_there(item)]
-        return {**changed, "deps": dependencies}
+        return {**changed, "deps": [*dependencies, *self.named.get(name, ())]}
 
     def _is_there(self, dependency: str) -> bool:
-        pictures = not isinstance(self.params.data, PublishedData)
         figures = f"{self.planned.results}/figures"
-        return not (dependency == self.checked and not pictures) and not (
+        return not (dependency == self.checked and not self.manifest) and not (
             dependency == figures and not self.params.figures
         )
 
@@ -205,6 +215,61 @@ class _Change:
             "${dataset}": self.params.dataset,
         }
         return re.sub("|".join(map(re.escape, places)), lambda found: places[found[0]], value)
+
+
+def _named(planned: Plan) -> dict[str, list[str]]:
+    """Files that settings name by path and runs read, by the stage that reads them."""
+    found: dict[str, list[str]] = {"acquire": [], "stage_one": []}
+    read: Any
+    for read in (run.settings for run in planned.acquire.values()):
+        data = read.files
+        if isinstance(data, CsvData):
+            found["acquire"].append(data.file)
+        if isinstance(data, ListData):
+            found["acquire"] += [
+                file for file in (data.train, data.validation, data.test, data.names) if file
+            ]
+    for read in (run.settings for run in planned.stage_one.values()):
+        source = getattr(read.recipe.network.options, "pretrained", None)
+        if isinstance(source, WeightFile):
+            found["stage_one"].append(source.file)
+    files = (figure.context.get("files", {}) for figure in planned.figures.values())
+    found["figures"] = [file for known in files for file, digest in known.items() if digest]
+    return {stage: list(dict.fromkeys(files)) for stage, files in found.items()}
+
+
+def _from(root: Path, file: str) -> str:
+    """A file by its path from the project's folder; one outside by its whole path, which DVC follows too."""
+    path = (root / Path(file).expanduser()).absolute()
+    return str(path.relative_to(root.absolute()) if path.is_relative_to(root.absolute()) else path)
+
+
+def _refuse_clashes(planned: Plan, root: Path) -> None:
+    """Refuse stages whose outputs those of another settings file have: DVC gives each one stage.
+
+    Raises:
+        UserError: naming the other settings file.
+    """
+    for file in sorted((root / FOLDER).glob(f"*/{MAIN}")):
+        head = MADE_FOR.match(file.read_text("utf-8", "replace"))
+        if head is None or not (other := root / head[1]).is_file():
+            continue
+        if other.resolve() == (root / planned.source).resolve():
+            continue
+        if file == root / file_of(planned.name):
+            raise UserError(f"{file}: has the stages of {head[1]}; rename {planned.source}, or that file")
+        if both := sorted(set(planned.tables) & _tables_in(other, planned.tables_in)):
+            where = f"{planned.source}: {both[0]} in {planned.tables_in}"
+            raise UserError(f"{where} is a table of {head[1]} too; rename one of them")
+
+
+def _tables_in(settings: Path, folder: str) -> set[str]:
+    """Tables that other settings publish in a folder; none where they cannot be read."""
+    with suppress(UserError):
+        found = read_file(settings)
+        if isinstance(found, dict) and found.get("tables_in") == folder:
+            return table_names(settings)
+    return set()
 
 
 def _below(file: Path, root: Path) -> Path:

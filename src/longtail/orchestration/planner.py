@@ -37,6 +37,7 @@ from longtail.settings.datasets import DATASETS
 from longtail.settings.finished_runs import FinishedRuns
 from longtail.settings.method_blocks import Figure, Method, blocks_in
 from longtail.settings.methods import module_name
+from longtail.settings.names import STEM, STEM_WORDS
 from longtail.settings.params import Params
 from longtail.settings.recipe import Recipe
 
@@ -171,6 +172,8 @@ def plan(params: Params, source: str | Path = "params.yaml", root: Path = Path()
     name = settings_name(Path(source), root)
     if name in (*STEPS, "figures", "models", "splits", "sweeps", "report"):
         raise UserError(f"{source}: its runs would stand in results/{name}, which has another use; rename it")
+    if name and not STEM.fullmatch(name):
+        raise UserError(f"{source}: the name of a settings file is made of {STEM_WORDS}; rename it")
     for table in TAKEN.keys() & params.tables.keys():
         raise UserError(f"{source}: tables.{table}: {TAKEN[table]}; rename it")
     results = f"results/{name}" if name else "results"

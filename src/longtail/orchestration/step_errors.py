@@ -4,10 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from longtail.errors import UserError
+from longtail.errors import LONE_IMAGE, UserError
 
 EXHAUSTED = re.compile(r"CUDA.* out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED")
-LONE_IMAGE = "Expected more than 1 value per channel when training"  # as torch says it
 
 
 def in_a_line(error: Exception, planned: Mapping[str, Any], at_once: int) -> Exception:
@@ -19,11 +18,13 @@ def in_a_line(error: Exception, planned: Mapping[str, Any], at_once: int) -> Exc
         at_once: runs that shared the GPU.
     """
     recipe = planned["settings"].get("recipe")
-    if recipe and LONE_IMAGE in str(error):
+    whole = recipe or planned["settings"]  # features of the training statistics have no recipe
+    if LONE_IMAGE in str(error) and "batch_size" in whole:
+        shards = f"fewer shards ({whole.get('shards', 1)}), " if recipe else ""
         return UserError(
             f"{planned['run']}: a last batch, or a shard of it, is one image, of whose 1 x 1 maps batch "
-            f"normalisation has no variance: set another batch_size (it is {recipe['batch_size']}), fewer "
-            f"shards ({recipe.get('shards', 1)}), or larger images"
+            f"normalisation has no variance: set another batch_size (it is {whole['batch_size']}), {shards}"
+            "or larger images"
         )
     if type(error).__name__ != "OutOfMemoryError" and not EXHAUSTED.search(str(error)):
         return error

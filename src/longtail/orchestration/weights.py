@@ -11,12 +11,15 @@ from longtail.settings.weight_file import WeightFile
 
 
 def with_weights(params: Params) -> Params:
-    """The settings, with the digest of every file of weights that the runs of a table begin with.
+    """The settings, with the digest of every file of weights that runs of tables and figures begin with.
 
     Raises:
         UserError: if one is not there, or not what the settings say of it.
     """
     shown = {method for table in params.tables.values() for method in table.methods}
+    # of a run on balanced data beside those of a table; that there is such a method is checked later
+    beside = (getattr(figure.options, "balanced", None) for figure in params.figures.values())
+    shown |= {one.method for one in beside if one is not None and one.method in params.methods}
     names = {params.methods[method].stage_one for method in shown}
     found = {
         name: _with_weights(f"stage_one.{name}.network.pretrained", recipe)

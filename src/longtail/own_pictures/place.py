@@ -7,6 +7,7 @@ from pathlib import Path
 
 from longtail.errors import UserError
 from longtail.runs.identity import PACKAGE
+from longtail.settings.names import STEM, STEM_WORDS
 
 SETTINGS = (".yaml", ".yml")
 
@@ -27,10 +28,12 @@ def usable(file: Path) -> None:
     """Refuse names of settings files that would not reach Snakemake as they are written.
 
     Raises:
-        UserError: if the name has no suffix of YAML, or reads as YAML itself.
+        UserError: if the name has no suffix of YAML or other letters than allowed, or its path reads as YAML.
     """
     if file.suffix not in SETTINGS or ": " in str(file) or "#" in str(file) or not str(file).isprintable():
         raise UserError(f"--to {file}: should end in .yaml and hold no ': ' and no '#'")
+    if not STEM.fullmatch(file.stem):
+        raise UserError(f"--to {file}: the name of a settings file is made of {STEM_WORDS}")
 
 
 def next_steps(stood: Path, file: Path, results: str) -> list[str]:

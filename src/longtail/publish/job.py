@@ -73,7 +73,7 @@ class Cell:
 
     def learns_from_validation(self) -> bool:
         """Whether stage one trained on validation images."""
-        recipe = self.info.get("stage_one", {}).get("settings", {}).get("recipe", {})
+        recipe = self.info["stage_one"]["settings"].get("recipe", {})
         steps = [dict(phase["step"]) for phase in (recipe, *recipe.get("then", ())) if phase.get("step")]
         options = [settings_of("steps", step.pop("name")).model_validate(step) for step in steps]
         return any(getattr(step, "learns_from_validation", False) for step in options)
@@ -81,10 +81,11 @@ class Cell:
     def validation(self) -> float | None:
         """Stage two's mean accuracy of the classes on validation images, a share.
 
-        None without any, and where the network has learnt from them.
+        None without any, where these are the test images, and where the network has learnt from them.
         """
         found = self.metrics().get("validation", {}).get("selection_accuracy")
-        return None if found is None or self.learns_from_validation() else float(found)
+        of_test = self.info["split"]["settings"].get("validation", {}).get("source") == "test"
+        return None if found is None or of_test or self.learns_from_validation() else float(found)
 
     def predictions(self) -> "dict[str, npt.NDArray[Any]]":
         """predictions.safetensors of stage two: logits, labels and sample numbers of the test images.

@@ -156,6 +156,11 @@ def locate(step: str, reference: dict[str, str]) -> Path:
     folder, kept = Path(reference["folder"]), store.stored(step, reference["run"])
     if (folder / "run.json").is_file():
         try:
+            if step == "acquire" and store.record(folder)["identity"] != reference["identity"]:
+                raise UserError(
+                    f"{folder}: is of other settings with a dataset of this name now; type the command again "
+                    "when theirs has ended, or give one of the two datasets another name"
+                )
             outputs = store.verify(folder, reference["identity"])["outputs"]
         except UserError:
             if (folder / "run.json").is_file():
@@ -165,7 +170,7 @@ def locate(step: str, reference: dict[str, str]) -> Path:
             return kept if same else folder
     if found := find(step, reference["run"], reference["identity"]):
         return found
-    raise UserError(f"{folder}: not there; `snakemake {folder}/run.json` makes it")
+    raise UserError(f"{folder}: not there; the command that made or planned it brings it back")
 
 
 def acquired(raw: Path) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from longtail.errors import shown
 
 LONGEST_NAME = 80  # characters; several of them make the name of a run, which is that of a folder
 NAME = re.compile(rf"[a-z0-9][a-z0-9_.-]{{,{LONGEST_NAME - 1}}}")
+# of settings files, without .yaml: a folder of results has it, and so has every command of the workflow
+STEM = re.compile(r"\w[\w.-]*")
+STEM_WORDS = "letters, digits, '_', '.', '-'"
 
 
 def _entry_name(value: Any) -> Any:

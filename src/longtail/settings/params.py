@@ -98,7 +98,7 @@ class Params(Settings):
             if len(set(seeds)) != len(seeds):
                 raise MisplacedError(key, f"{seeds} names a seed twice")
         for name, recipe in self.stage_one.items():
-            if wrong := recipe.out_of_scope():
+            if wrong := recipe.out_of_scope() or recipe.in_vain():
                 raise MisplacedError(f"stage_one.{name}", wrong)
             made = next((phase for phase in recipe.then if phase.companions), None)
             if made and not isinstance(self.data, PublishedData):
@@ -140,6 +140,10 @@ class Params(Settings):
             if model.table is not None and model.table not in self.tables:
                 allowed = ", ".join(self.tables)
                 raise MisplacedError(f"models.{name}.table", f"{shown(model.table)} is not one of {allowed}")
+            if model.table is not None and not self.tables[model.table].methods:
+                raise MisplacedError(
+                    f"models.{name}.table", f"{shown(model.table)} has no method of ours, only printed rows"
+                )
             if model.method is not None and model.method not in self.methods:
                 allowed = ", ".join(self.methods)
                 raise MisplacedError(

@@ -134,6 +134,24 @@ class Recipe(Training):
         missing = {"rich", "poor"} - seen
         return f"no phase sees the images of data-{missing.pop()} classes" if missing else None
 
+    def in_vain(self) -> str | None:
+        """What the recipe says that would never come to be; None where there is nothing such.
+
+        Asked of settings alone: a record of a finished run says what it says.
+        """
+        frozen = all(phase.freeze == "trunk" for phase in self.phases)
+        adapted = bool(getattr(self.network.options, "adapters", None))
+        if adapted and frozen:
+            return (
+                "freeze: trunk leaves adapters as they begin, without effect; take freeze: all_but_adapters"
+            )
+        for phase in self.phases:
+            if phase.freeze == "all_but_adapters" and not adapted:
+                return f"phase {phase.name}: freeze: all_but_adapters needs a network with adapters"
+            if said := _never_starts(phase, self.progress):
+                return f"phase {phase.name}: {said}"
+        return None
+
     def until(self, number: int) -> "Recipe":
         """The recipe that ends with phase `number`, counted from 0."""
         return self.model_copy(update={"then": self.then[:number]})
@@ -239,6 +257,25 @@ class Recipe(Training):
                     f"head: cosine, scale: {wanted:g}"
                 )
         return self
+
+
+def _never_starts(phase: PhaseSettings, progress: str) -> str | None:
+    """Which `start` of a loss or a step no epoch of a phase gets to; 1 says never, and may."""
+    if phase.schedule.epochs is None or progress != "epoch":
+        return None
+    epochs = phase.schedule.epochs
+    last = (epochs - 1) / epochs
+    for kind, method in (("loss", phase.loss), ("step", phase.step)):
+        if method is None:
+            continue
+        for options in (method.options, getattr(method.options, "reweight", None)):
+            start = getattr(options, "start", 0.0)
+            if last < start < 1:
+                return (
+                    f"start {start:g} of {kind} {method.name} is never reached: the last of {epochs} "
+                    f"epochs begins at {last:.4g}; set a smaller one, or progress: step"
+                )
+    return None
 
 
 def _divides_by_weights(phase: PhaseSettings) -> bool:

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from longtail.errors import UserError
+from longtail.errors import LONE_IMAGE, UserError, foreseen
 from longtail.runs.job import Job
 from longtail.settings.recipe import StageOneSettings
 from longtail.stage_one.launch import die_with_parent
@@ -50,8 +50,11 @@ def main(file: str) -> None:
         pictures=Path(told["pictures"]) if told["pictures"] else None,
     )
     try:
-        train_together(job)
-    except (UserError, torch.OutOfMemoryError) as error:
+        with foreseen():
+            train_together(job)
+    except (UserError, torch.OutOfMemoryError, ValueError) as error:
+        if isinstance(error, ValueError) and LONE_IMAGE not in str(error):
+            raise
         said.write_text(str(error), "utf-8")
         sys.exit(1)
     if dist.get_rank() == 0:

@@ -20,7 +20,8 @@ key of the settings. What is no key:
   from the same view. A class's draws start from its images in turn, in a new random order every epoch,
   so each image is used equally often, give or take one.
 - Where fewer than k classes are larger, all of these are S_i. The largest classes have none that is
-  larger and draw nothing, whatever `tail_max` says; so they are not tail classes.
+  larger, whatever `tail_max` says; so they are not tail classes, and draw nothing but what
+  `features_per_class` asks for above their size, from their own mean and covariance.
 - d_ij = 0, a sample on a class mean, counts as 1e-12: that class has all the weight.
 - gamma(t) of (11) takes t / T = finished epochs / epochs, as in stage one.
 - Terms (11) are averaged over the whole batch, a tail sample's distillation being 0.

@@ -32,7 +32,8 @@ class Settings(BaseSettings):
 
     table: str = "table2"  # whose runs are drawn
     ratio: float | None = None  # null: 100 if it is there, else the first
-    label: int | None = None  # a tail class; null: the smallest
+    # a tail class; null: the smallest
+    label: Annotated[int, Field(ge=0)] | None = None
     # two; null: those in which the drawn features vary most
     dimensions: list[Annotated[int, Field(ge=0)]] | None = Field(None, min_length=2, max_length=2)
     reads: ClassVar[tuple[str, ...]] = ("features", "stage_two", "split")

@@ -22,8 +22,14 @@ from matplotlib.figure import Figure
 from pydantic import Field
 from safetensors.torch import load_file
 
-from longtail.errors import UserError
-from longtail.publish.figures.drawing import at_ratio, by_method, chosen, class_names, heading
+from longtail.publish.figures.drawing import (
+    at_ratio,
+    by_method,
+    chosen,
+    class_names,
+    heading,
+    tested_classes,
+)
 from longtail.publish.job import Cell, PublishedJob
 from longtail.settings.base import Settings as BaseSettings
 
@@ -210,15 +216,5 @@ def _methods(job: PublishedJob, methods: dict[str, list[Cell]]) -> dict[str, lis
 
 def _classes(job: PublishedJob, cell: Cell) -> tuple[int, int]:
     """Labels of the largest and the smallest class with test images, of equal ones the first and the last."""
-    sizes = cell.class_counts()
-    by_size = sorted(range(len(sizes)), key=lambda label: (-sizes[label], label))
-    wanted: list[int] | None = job.settings.classes
-    if wanted is None:
-        tested = [label for label in by_size if cell.frame("split", "counts.csv")["test"][label]]
-        return tested[0], tested[-1]
-    if wrong := [label for label in wanted if label not in by_size]:
-        raise UserError(f"figures.{job.name}.classes: there is no class {wrong[0]}; 0 to {len(sizes) - 1}")
-    if wanted[0] == wanted[1]:
-        raise UserError(f"figures.{job.name}.classes: needs two classes, to tell them apart")
-    first, second = sorted(wanted, key=by_size.index)
-    return first, second
+    found = tested_classes(job, cell)
+    return found[0], found[-1]

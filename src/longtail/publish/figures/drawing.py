@@ -199,6 +199,27 @@ def chosen(job: PublishedJob, methods: dict[str, list[Cell]]) -> dict[str, list[
     return {name: methods[name] for name in names}
 
 
+def tested_classes(job: PublishedJob, cell: Cell) -> list[int]:
+    """Labels of classes that have test images, largest class first; of the figure's own `classes`, if any.
+
+    Raises:
+        UserError: if one is no class or has no test image, or there are fewer than two.
+    """
+    sizes, wanted = cell.class_counts(), job.settings.classes
+    by_size = sorted(range(len(sizes)), key=lambda label: (-sizes[label], label))
+    images = cell.frame("split", "counts.csv")["test"].tolist()
+    where = f"figures.{job.name}.classes"
+    for label in wanted or ():
+        if label not in by_size:
+            raise UserError(f"{where}: there is no class {label}; 0 to {len(sizes) - 1}")
+        if not images[label]:
+            raise UserError(f"{where}: class {label} has no test images")
+    found = [label for label in by_size if images[label] and (wanted is None or label in wanted)]
+    if len(found) < 2:
+        raise UserError(f"{where}: needs two classes or more with test images, to tell them apart")
+    return found
+
+
 def seeds_words(seeds: int) -> str:
     """`1 seed`, `3 seeds`."""
     return f"{seeds} seed" + "s" * (seeds != 1)

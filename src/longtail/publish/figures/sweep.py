@@ -31,7 +31,8 @@ class Settings(BaseSettings):
     sweep: str  # the method that is varied
     keys: list[str]  # of the grid
     points: list[Point]  # of the grid
-    reads: ClassVar[tuple[str, ...]] = ("stage_two",)
+    # the first two say whether validation images can judge
+    reads: ClassVar[tuple[str, ...]] = ("split", "stage_one", "stage_two")
 
 
 def draw(job: PublishedJob) -> Figure:
@@ -43,7 +44,7 @@ def draw(job: PublishedJob) -> Figure:
         "validation": [_percent(cells[point.method], "validation") for point in settings.points],
     }
     if not all(scores["validation"]):
-        del scores["validation"]  # no validation image
+        del scores["validation"]  # none, or they cannot judge
     head = f"{settings.sweep}; {heading(job, job.cells)}"
     if len(settings.keys) == 1:
         return _line(settings, scores, head)

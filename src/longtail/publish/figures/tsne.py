@@ -14,7 +14,14 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
 from longtail.errors import UserError
-from longtail.publish.figures.drawing import COLOURS, at_ratio, by_method, class_names, heading
+from longtail.publish.figures.drawing import (
+    COLOURS,
+    at_ratio,
+    by_method,
+    class_names,
+    heading,
+    tested_classes,
+)
 from longtail.publish.job import Cell, PublishedJob
 from longtail.settings.base import Settings as BaseSettings
 
@@ -35,7 +42,11 @@ class Settings(BaseSettings):
 
 
 def draw(job: PublishedJob) -> Figure:
-    """A panel a method, the map of its first run; the silhouettes are means over runs."""
+    """A panel a method, the map of its first run; the silhouettes are means over runs.
+
+    Raises:
+        UserError: if no method can be drawn, or fewer than two classes have test images.
+    """
     cells = at_ratio(job, job.settings.ratio)
     methods = _methods(job, by_method(cells))
     labels = _classes(job, cells[0])
@@ -44,7 +55,6 @@ def draw(job: PublishedJob) -> Figure:
     figure = Figure(figsize=(0.4 + 3.1 * len(methods), 4.1))
     axes = figure.subplots(1, len(methods), squeeze=False)[0]
     for axis, (method, runs) in zip(axes, methods.items(), strict=True):
-        scores = [silhouette_score(*_features(cell, labels)) for cell in runs]
         features, own = _features(runs[0], labels)
         places = TSNE(
             init="pca",
@@ -62,8 +72,7 @@ def draw(job: PublishedJob) -> Figure:
                 alpha=0.75,
                 label=f"{names[label]} ({sizes[label]})",
             )
-        spread = f" ± {np.std(scores, ddof=1):.2f}" if len(scores) > 1 else ""
-        axis.set_title(f"{method}\nsilhouette {np.mean(scores):.2f}{spread}")
+        axis.set_title(f"{method}\nsilhouette {_silhouette(runs, labels)}")
         axis.set_xticks([])
         axis.set_yticks([])
         axis.set_xlabel("t-SNE 1 (no unit)")
@@ -98,17 +107,9 @@ def _methods(job: PublishedJob, methods: dict[str, list[Cell]]) -> dict[str, lis
 
 def _classes(job: PublishedJob, cell: Cell) -> list[int]:
     """Labels by size, largest first."""
-    sizes = cell.class_counts()
-    by_size = sorted(range(len(sizes)), key=lambda label: (-sizes[label], label))
-    wanted = job.settings.classes
-    if wanted is None:
-        places = np.linspace(0, len(sizes) - 1, min(len(MARKS), len(sizes))).round().astype(int)
-        return [by_size[place] for place in places]
-    if wrong := [label for label in wanted if label not in by_size]:
-        raise UserError(f"figures.{job.name}.classes: there is no class {wrong[0]}; 0 to {len(sizes) - 1}")
-    if len(set(wanted)) < 2:
-        raise UserError(f"figures.{job.name}.classes: needs two classes or more, to tell them apart")
-    return [label for label in by_size if label in wanted]
+    found = tested_classes(job, cell)
+    places = np.linspace(0, len(found) - 1, min(len(MARKS), len(found))).round().astype(int)
+    return [found[place] for place in places]
 
 
 def _features(cell: Cell, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -116,3 +117,13 @@ def _features(cell: Cell, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
     found = load_file(cell.runs["features"] / "test.safetensors")
     shown = np.isin(found["labels"], labels)
     return found["features"][shown], found["labels"][shown]
+
+
+def _silhouette(runs: list[Cell], labels: list[int]) -> str:
+    """Mean and deviation over runs, in words; it needs a class with two images or more."""
+    tested = [_features(cell, labels) for cell in runs]
+    if any(len(own) <= len(labels) for _, own in tested):
+        return "not defined: one image a class"
+    scores = [silhouette_score(features, own) for features, own in tested]
+    spread = f" ± {np.std(scores, ddof=1):.2f}" if len(scores) > 1 else ""
+    return f"{np.mean(scores):.2f}{spread}"

@@ -63,8 +63,9 @@ def view(planned: Mapping[str, Any], cells: Sequence[Cell], folder: Path) -> dic
     parts = [_jobs(part, cells[slice(*part["cells"])], folder) for part in context["parts"]]
     jobs = list(chain(*parts))
     main = next(job for job in jobs if job.cells)
-    # without tables of its own, a settings file has those of its sweeps
-    found = choices(context["models"], parts[0] or jobs, cells[slice(*context["parts"][0]["cells"])])
+    # without tables of its own that show a run, a settings file has those of its sweeps
+    own = parts[0] if any(job.cells for job in parts[0]) else jobs
+    found = choices(context["models"], own, cells[slice(*context["parts"][0]["cells"])])
     marked = _marked(found)
     tables = [score_tables(job, marked.get(job.name, {})) for job in jobs if job.cells]
     gallery = Gallery(cells[0].runs["acquire"])

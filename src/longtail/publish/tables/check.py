@@ -31,7 +31,12 @@ def check(name: str, table: Table) -> None:
             f"tables.{name}.against: {table.against!r} is not the label of a row: {labels}; or previous"
         )
     for section in dict.fromkeys(row.section for row in table.rows):
-        reference_row(name, table, section)
+        reference = reference_row(name, table, section)
+        if reference is not None and compared_method(table, reference) is None:
+            what = "linear" if main_quantity(table) == "linear" else "method"
+            raise UserError(
+                f"tables.{name}.against: {reference.label!r} is a row without {what}, to compare with"
+            )
 
 
 def reference_row(name: str, table: Table, section: str) -> Row | None:
@@ -42,6 +47,16 @@ def reference_row(name: str, table: Table, section: str) -> Row | None:
         sections = ", ".join(row.section for row in found)
         raise UserError(f"tables.{name}.against: {table.against!r} stands in {sections}, not in {section}")
     return next(iter(own or found), None)
+
+
+def main_quantity(table: Table) -> str:
+    """What the differences to another row are of: accuracy, or linear in a table of nothing else."""
+    return "linear" if table.columns and set(table.columns) == {"linear"} else "accuracy"
+
+
+def compared_method(table: Table, row: Row) -> str | None:
+    """The method by which a row is compared; None for a row that has none."""
+    return row.linear if main_quantity(table) == "linear" else row.method
 
 
 def printed_numbers(table: Table) -> list[Printed]:

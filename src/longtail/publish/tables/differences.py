@@ -8,15 +8,10 @@ import numpy.typing as npt
 
 from longtail.publish import bootstrap
 from longtail.publish.job import Cell, PublishedJob
-from longtail.publish.tables.check import reference_row
+from longtail.publish.tables.check import compared_method, reference_row
 from longtail.settings.published import Row, Table
 
 COMPARED = ["against", "against_name", "versus", "low", "high", "over"]
-
-
-def main_quantity(table: Table) -> str:
-    """What the differences to another row are of: accuracy, or linear in a table of nothing else."""
-    return "linear" if table.columns and set(table.columns) == {"linear"} else "accuracy"
 
 
 def versus(job: PublishedJob, row: Row, imbalance: str) -> dict[str, Any]:
@@ -68,7 +63,7 @@ def to_what(table: Table) -> str:
 
 def _cells(job: PublishedJob, row: Row, imbalance: str) -> list[Cell]:
     """The runs of a row by which it is compared."""
-    name = row.linear if main_quantity(job.settings) == "linear" else row.method
+    name = compared_method(job.settings, row)
     return [cell for cell in job.cells if (cell.method, cell.imbalance_words) == (name, imbalance)]
 
 

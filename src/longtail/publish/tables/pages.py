@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from longtail.groups import GROUPS
 from longtail.publish.job import PublishedJob
-from longtail.publish.tables.differences import main_quantity, to_what
+from longtail.publish.tables.check import main_quantity
+from longtail.publish.tables.differences import to_what
 from longtail.publish.tables.notes import notes, warnings
 from longtail.publish.tables.words import HEADS, NOT_APPLICABLE, number
 from longtail.rendering import environment
