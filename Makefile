@@ -48,7 +48,7 @@ test-browser: environment .venv/.browser
 test-trackers: environment .venv/.trackers
 	$(BIN)/python -m pytest tests/tracking tests/export/test_write.py -k "tracking or hub"
 
-# About 50 minutes on two cores; prints a table and writes benchmarks/latest.json (docs/explanation/performance.md).
+# About 33 minutes on two cores; prints a table and writes benchmarks/latest.json (docs/explanation/performance.md).
 bench: environment .venv/.bench
 	$(BIN)/python -m benchmarks
 
