@@ -11,7 +11,7 @@ from longtail.runs.code_identity import closure
 from longtail.settings.params import Params
 from tests.tiny import TINY
 
-META = {"step": {"name": "metasaug"}}  # trains on validation images
+META = {"step": {"name": "metasaug", "start": 0.5}}  # trains on validation images
 ROW = {"section": "End to end", "label": "Student", "stage_one": "student", "stage_two": "joint"}
 
 
@@ -133,7 +133,7 @@ def test_several_runs_where_one_is_used_are_one_line(seeds):
     def with_judges(seeds):
         data = settings({"stage_one": "ce"})
         source = {"stage_one": "ce", "seeds": seeds}
-        data["stage_one"]["student"]["step"] = {"name": "m2m", "source": source}
+        data["stage_one"]["student"]["step"] = {"name": "m2m", "start": 0.5, "source": source}
         return data
 
     assert Params.read(with_judges([1])).stage_one["student"].step.name == "m2m"
