@@ -27,6 +27,22 @@ def class_folders(root: Path, sizes: dict[str, int], seed: int = 0) -> Path:
     return root
 
 
+def scenes(root: Path, counts: dict[str, int]) -> Path:
+    """Class folders of pictures as photographs are: smooth, and unlike each other."""
+    random = np.random.default_rng(0)
+    for name, number in counts.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for picture in range(number):
+            coarse = Image.fromarray(random.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+            coarse.resize((160, 120), Image.Resampling.BICUBIC).save(root / name / f"{picture:03d}.png")
+    return root
+
+
+def copied(source: Path, target: Path, **options) -> None:
+    """A smaller copy in another format."""
+    Image.open(source).resize((100, 75)).save(target, **options)
+
+
 def png(
     width: int,
     height: int,

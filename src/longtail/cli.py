@@ -302,10 +302,13 @@ def _prune(options: argparse.Namespace) -> None:
 def _adopt(options: argparse.Namespace) -> None:
     from longtail.orchestration.adopt import adopt, adopt_since
 
+    steps = [step.replace("-", "_") for step in options.steps]
     if options.since:
-        adopt_since(options.since, [options.params, *options.also], options.reason)
+        adopt_since(options.since, [options.params, *options.also], options.reason, steps)
         return
-    adopt(options.params, options.reason, [step.replace("-", "_") for step in options.steps])
+    if options.also:
+        raise UserError("--also names settings files for --since; without it type the command for each file")
+    adopt(options.params, options.reason, steps)
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -355,7 +355,8 @@ def test_a_table_names_parts_and_classes(pictures):
     ("content", "said"),
     [
         ("path,class\na.jpg,x\n", "needs the columns path and label"),
-        ("path;label\na.jpg;x\n", "needs the columns path and label"),
+        ("path;label\na.jpg;x\n", "not path;label; part them by ',' instead of ';'"),
+        ("path,label\na.jpg,x,y\n", "t.csv:2: has more cells than the first line; quote those with commas"),
         ("", "needs the columns path and label"),
         ("path,label\n", "at least two are needed"),
         ("path,label,part\na.jpg,x,val\n", "t.csv:2: part 'val' is none of train, validation, test"),
@@ -363,7 +364,7 @@ def test_a_table_names_parts_and_classes(pictures):
         ("path,label\na.jpg\n", "t.csv:2: has no label"),
         ('path,label\n"b\nc.jpg",x\n../a.jpg,x\n', "t.csv:4: '../a.jpg' leaves data.root"),
         ("path,label\n/a.jpg,x\n", "leaves data.root"),
-        ("path,label\n,x\n", "leaves data.root"),
+        ("path,label\n,x\n", "t.csv:2: has no path"),
         ("path,label,part\na.jpg,x,train\na.jpg,y,test\n", "a.jpg is named twice, in train and test"),
         ("path,label\na.jpg,x\nb.jpg,y\n", "a.jpg was not there at the check"),
         ("path,label\n" + "x" * 200_000 + ",y\n", "is not a CSV"),

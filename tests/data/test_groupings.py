@@ -75,6 +75,19 @@ def near(distance: int | None = 24) -> FolderData:
     return FolderData(root="pictures", held_out=held, near_duplicates=distance)
 
 
+def test_flat_pictures_are_alike_where_they_are_the_same_and_make_other_runs():
+    flat = [
+        manifest.Entry(path, 1, digest, 9, 9, "RGB", "", "PNG", FLAT)
+        for path, digest in (("a", "1"), ("b", "2"), ("c", "1"))
+    ]
+    manifest.write("pets", flat)
+    assert groupings.of("pets", near(), ["a", "b", "c"]).tolist() == [0, 1, 0]
+    copies = catalogue.identity("pets", near())
+    manifest.write("pets", [entry._replace(sha256=str(n)) for n, entry in enumerate(flat)])
+    assert groupings.of("pets", near(), ["a", "b", "c"]).tolist() == [0, 1, 2]
+    assert catalogue.identity("pets", near()) != copies
+
+
 def test_near_duplicates_are_groups_by_the_hashes_of_the_check():
     checked({**LOOKS, "white": FLAT, "black": FLAT})
     paths = ["z", "x", "white", "y", "black"]

@@ -17,6 +17,7 @@ from longtail.data.images import evaluation_batch, in_batches
 from longtail.data.operations import randaugment_space
 from longtail.data.picture_loader import AHEAD, Batches, PictureFiles, decoders
 from longtail.errors import UserError
+from longtail.own_pictures.inspection import inspect
 from longtail.settings.augmentation import Augmentation, Jitter, RandAugment, ResizedCrop
 from longtail.settings.data import Pictures
 
@@ -105,8 +106,9 @@ def test_evaluation_sees_the_middle(tmp_path):
     assert not (square(tmp_path / "picture.png", 3, 30, center(0.9)) == 200).all()
 
 
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_picture_is_cropped_upright(tmp_path, orientation):
+def test_a_turned_picture_is_cropped_upright(tmp_path, orientation, suffix):
     upright = np.zeros((48, 96, 3), np.uint8)
     upright[:, :48, 0], upright[:, 48:, 2] = 200, 200
     upright[:24, :, 1] = 100
@@ -122,8 +124,11 @@ def test_a_turned_picture_is_cropped_upright(tmp_path, orientation):
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(turned)).save(tmp_path / "turned.png", exif=exif)
-    left_half = square(tmp_path / "turned.png", 3, 24, lambda w, h: (0, 0, w / 2, h))
+    file = tmp_path / f"turned.{suffix}"
+    Image.fromarray(np.ascontiguousarray(turned)).save(file, exif=exif)
+    left_half = square(file, 3, 24, lambda w, h: (0, 0, w / 2, h))
+    entry = inspect(str(tmp_path), file.name).entry
+    assert (entry.width, entry.height) == (96, 48)
     assert left_half[12, 12].tolist()[::2] == [200, 0]
     assert left_half[2, 12, 1] == 100
     assert left_half[21, 12, 1] == 0

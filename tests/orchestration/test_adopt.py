@@ -58,6 +58,9 @@ def test_code_that_moved_and_changed_stands_for_that_of_a_commit(project):
         name for name in before if "subset" not in name
     }  # all but splits: built on stage one
     command = ("adopt", "--params", SETTINGS, "--since", "HEAD", "--reason", "a renamed buffer")
+    assert "nothing to adopt" in longtail(project, *command, "stage-two")  # this step alone
+    alone = longtail(project, *command[:3], "--reason", "a renamed buffer", "--also", SETTINGS)
+    assert alone.startswith("--also names settings files for --since")
     assert "1 digests of code stand for those of HEAD" in longtail(project, *command)
     assert planned(project) == before
     (line,) = csv.DictReader((project / "workflow/adopted.csv").open())

@@ -16,11 +16,12 @@ from PIL import Image
 from longtail import cli
 from longtail.data import catalogue as members
 from longtail.data import file_changes, manifest
+from longtail.errors import UserError
 from longtail.own_pictures import figure as check_figure
 from longtail.own_pictures import inspection
 from longtail.settings.data import FolderData
 from tests import odd_pictures
-from tests.odd_pictures import class_folders, noise
+from tests.odd_pictures import class_folders, copied, noise, scenes
 
 BASE = {
     "dataset": "mine",
@@ -186,25 +187,9 @@ def test_same_pictures_are_found_worst_first(tmp_path, capsys):
     assert ("duplicate", "train/cat/copy.jpg", "is train/cat/000.jpg") in same
 
 
-def scenes(root: Path, counts: dict[str, int]) -> Path:
-    """Class folders of pictures as photographs are: smooth, and unlike each other."""
-    random = np.random.default_rng(0)
-    for name, number in counts.items():
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for picture in range(number):
-            coarse = Image.fromarray(random.integers(0, 256, (5, 6, 3), dtype=np.uint8))
-            coarse.resize((160, 120), Image.Resampling.BICUBIC).save(root / name / f"{picture:03d}.png")
-    return root
-
-
 def near_rows() -> list[dict[str, str]]:
     with open("data/checked/mine/near_duplicates.csv", newline="") as lines:
         return list(csv.DictReader(lines))
-
-
-def copied(source: Path, target: Path, **options) -> None:
-    """A smaller copy in another format."""
-    Image.open(source).resize((100, 75)).save(target, **options)
 
 
 def test_nearly_same_pictures_are_found_worst_first(tmp_path, capsys):
@@ -363,6 +348,49 @@ def test_only_what_moved_is_read_again(pictures, capsys, monkeypatch):
     class_folders(pictures, {"cat": 6, "dog": 4, "emu": 3})
     check(capsys, pictures)
     assert Path("data/checked/mine/manifest.csv").read_bytes() == before
+
+
+def test_a_file_that_cannot_be_opened_is_left_out_till_it_can(pictures, capsys, monkeypatch):
+    """Of another user, or behind an error of a share; its size and time are known all the same."""
+
+    def refused(content, algorithm):
+        if content.name.endswith("cat/000.jpg"):
+            raise PermissionError(13, "Permission denied")
+        return real(content, algorithm)
+
+    real = inspection.file_digest
+    monkeypatch.setattr(inspection, "file_digest", refused)
+    skip = {"broken": "skip"}
+    assert check(capsys, pictures, data=skip)[0] == 0
+    assert entries()["cat/000.jpg"].trouble == "cannot be read (Permission denied)"
+    members.current("mine", FolderData(root=str(pictures), broken="skip"))
+    assert members.members("mine", FolderData(root=str(pictures), broken="skip")).left_out == ["cat/000.jpg"]
+    monkeypatch.setattr(inspection, "file_digest", real)
+    assert "1 file read, 12 unchanged" in check(capsys, pictures, data=skip)[1]
+    assert not entries()["cat/000.jpg"].trouble
+
+
+def test_a_class_whose_name_cannot_be_written_is_one_line(pictures, capsys):
+    os.rename(pictures / "emu", os.fsencode(pictures) + b"/caf\xe9")
+    check(capsys, pictures)
+    with pytest.raises(UserError, match=r"its name is no UTF-8; rename its folder") as said:
+        members.members("mine", FolderData(root=str(pictures)))
+    assert "class 'caf\\udce9'" in str(said.value)
+
+
+def test_groups_that_are_in_two_parts_of_a_table_are_said(pictures, capsys):
+    rows = [
+        ("cat/000.jpg", "cat", "train", "a"), ("cat/001.jpg", "cat", "test", "a"),
+        ("cat/002.jpg", "cat", "test", ""), ("dog/000.jpg", "dog", "train", ""),
+        ("dog/001.jpg", "dog", "train", "b"), ("dog/002.jpg", "dog", "test", "c"),
+    ]  # fmt: skip
+    lines = ["path,label,part,patient", *map(",".join, rows)]
+    Path("t.csv").write_text("\n".join(lines) + "\n")
+    held = {"per_class": 1, "groups": "patient"}
+    check(capsys, pictures, data={"kind": "csv", "file": "t.csv", "held_out": held})
+    [found] = findings("group leak")
+    assert (found["path"], found["part"]) == ("cat/001.jpg", "test")
+    assert found["what"] == "is of a group of which are 1 in train, 1 in test"
 
 
 def test_a_damaged_manifest_is_made_anew(pictures, capsys):

@@ -20,14 +20,14 @@ from longtail.errors import UserError
 from longtail.groups import group
 from longtail.orchestration.planner import plan
 from longtail.own_pictures import figure as check_figure
-from longtail.own_pictures import place, weights
+from longtail.own_pictures import init, place, weights
 from longtail.own_pictures import time_estimate as cost
 from longtail.own_pictures.choices import LEAST, MOST, choose_batch_size, choose_groups, choose_schedule
 from longtail.own_pictures.layout import layout
 from longtail.own_pictures.time_estimate import Machine
 from longtail.settings.params import Params
 from tests.conftest import ROOT
-from tests.odd_pictures import HEIC, class_folders, noise, unusable
+from tests.odd_pictures import HEIC, class_folders, copied, noise, scenes, unusable
 
 CPU = Machine("CPU", gpu=False, cores=2, gmacs=40.0, decoding=0.0007)
 GPU = Machine("a GPU", gpu=True, cores=16, gmacs=60_000.0, decoding=0.004)
@@ -261,6 +261,55 @@ def test_a_name_and_a_file_may_be_given(tmp_path, capsys):
 def test_a_folder_with_a_name_that_is_taken_gets_another(tmp_path, name, capsys):
     root = class_folders(tmp_path / name, {"cat": 6, "dog": 6})
     made(capsys, root)
+
+
+def test_the_check_of_another_collection_of_the_name_is_not_overwritten(tmp_path, capsys):
+    made(capsys, class_folders(tmp_path / "a/mine", {"cat": 6, "dog": 6}))
+    before = Path("data/checked/mine/manifest.csv").read_bytes()
+    other = class_folders(tmp_path / "b/mine", {"emu": 6, "fox": 6}, seed=3)
+    code, _, err = run(capsys, other, "--to", "b.yaml")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith(f"mine: is the name of the pictures in {tmp_path}/a/mine; --name NAME gives these")
+    assert Path("data/checked/mine/manifest.csv").read_bytes() == before
+    assert made(capsys, other, "--to", "b.yaml", "--name", "others").dataset == "others"
+
+
+def bursts(root: Path) -> Path:
+    """A class of six scenes, one of four that are in it twice, and one of a single scene, twice."""
+    scenes(root, {"cat": 6, "dog": 4, "eel": 1})
+    for number in range(4):
+        copied(root / f"dog/{number:03d}.png", root / f"dog/{number:03d}b.jpg")
+    copied(root / "eel/000.png", root / "eel/copy.jpg")
+    return root
+
+
+def test_a_class_of_copies_alone_is_said_and_may_stay_untested(tmp_path, capsys):
+    root = bursts(tmp_path / "mine")
+    code, out, _ = run(capsys, root)
+    assert code == 0
+    line = (
+        "near-duplicates are not kept on one side, so that copies of training pictures may be tested: else "
+    )
+    line += "1 class (eel) would have none, which --untested allows"
+    assert f"test pictures: {line}" in out
+    assert f"# {line}" in Path("mine.yaml").read_text()
+    assert Params.load("mine.yaml").data.held_out.groups is None
+    Path("mine.yaml").unlink()
+    params = made(capsys, root, "--untested")
+    assert (params.data.held_out.groups, params.data.held_out.untested) == ("near_duplicates", True)
+    assert "copies of training pictures" not in Path("mine.yaml").read_text()
+
+
+def test_weights_in_a_file_are_found_from_where_one_stands(tmp_path, capsys, monkeypatch):
+    root = class_folders(tmp_path / "mine", {"cat": 6, "dog": 6})
+    asked = []
+    monkeypatch.setattr(init, "choose_weights", lambda weights, *_: asked.append(weights))
+    stood = tmp_path / "elsewhere"
+    stood.mkdir()
+    monkeypatch.setattr(init, "project", lambda: tmp_path / "here")
+    monkeypatch.chdir(stood)
+    run(capsys, root, "--weights", "resnet50=w.safetensors")
+    assert asked == [f"resnet50={stood}/w.safetensors"]
 
 
 def test_nothing_is_overwritten(tmp_path, capsys):

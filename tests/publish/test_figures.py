@@ -607,6 +607,19 @@ def test_confidences_start_where_the_settings_say_and_leave_out_classes_without(
     assert len(axis.lines) == tail + 2 * 2  # two groups, each with its outline
 
 
+def test_confidences_of_trainings_of_two_lengths_stand_beside_each_other(tmp_path):
+    glag = made.METHODS["GLAG"]
+    two = {"GLAG": glag, "short": glag}
+    made_job = job(tmp_path, "confidences", seeds=(0,), only=two, methods=two)
+    [short] = [cell for cell in made_job.cells if cell.method == "short"]
+    file = short.runs["stage_two"] / "classifier.safetensors"
+    found = load_file(file)
+    save_file({**found, "confidences": np.ascontiguousarray(found["confidences"][:21])}, file)
+    axes = method_module("figures", "confidences").draw(made_job).axes
+    lengths = {len(line.get_xdata()) for axis in axes for line in axis.lines}
+    assert lengths == {21, len(found["confidences"])}
+
+
 def test_confidences_of_no_tail_class_is_an_empty_figure_that_says_so(tmp_path):
     size = {"classes": 2, "largest": 1000}
     made_job = job(tmp_path, "confidences", ratios=(2.0,), size=size)
@@ -670,6 +683,20 @@ def test_a_recipe_has_the_colour_of_the_method_that_is_this_recipe_alone(tmp_pat
     styles = drawing.recipe_styles(made_job)
     assert styles["graloss"] == drawing.styles(made_job.methods)["GraLoss"]
     assert len(set(styles.values())) == len(styles)
+
+
+def test_more_recipes_than_styles_are_left_are_drawn_all_the_same(tmp_path):
+    """14 with a method of their own beside 24 others, as in the settings of table 2."""
+    made_job = job(tmp_path, "gamma", only={})
+    recipe = made_job.recipes["ce"]
+    names = [f"r{place}" for place in range(38)]
+    methods = {f"M{name}": {"stage_one": name, "stage_two": "joint"} for name in names[:14]}
+    many = replace(made_job, recipes=dict.fromkeys(names, recipe), methods=methods)
+    styles = drawing.recipe_styles(many)
+    assert list(styles) == names
+    assert len(set(styles.values())) == len(names)
+    more = [f"r{place}" for place in range(99)]
+    assert len(drawing.recipe_styles(replace(many, recipes=dict.fromkeys(more, recipe)))) == 99
 
 
 @pytest.mark.parametrize("palette", [drawing.COLOURS, tuple(drawing.GROUP_COLOURS.values())])

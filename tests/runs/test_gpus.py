@@ -94,6 +94,8 @@ def test_a_gpu_has_one_name_however_it_is_asked_for(monkeypatch, smi):
     for visible, expected in {
         "1": ["GPU-bbb"],
         "GPU-bbb": ["GPU-bbb"],
+        "GPU-b": ["GPU-bbb"],  # a beginning that only one has, which CUDA takes
+        "MIG-a": ["MIG-a"],  # of two
         "1,0": ["GPU-bbb", "MIG-a0", "MIG-a1"],
         "": [],
         "-1": [],

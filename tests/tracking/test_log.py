@@ -6,6 +6,7 @@ import json
 import math
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from longtail.orchestration import execute
 from longtail.runs.identity import file_digest
 from longtail.runs.lookup import named
 from longtail.settings.published import Groups
+from longtail.tracking import logged as tracked
 from longtail.tracking.log import TRACKERS, log
 from longtail.tracking.logged import LoggedRun, logged
 from tests.finished_runs import NETWORK, Project
@@ -87,6 +89,37 @@ def test_metrics_are_those_of_the_run_with_groups_by_the_borders_given(name, run
     assert 0 < len(few) < 10
     assert run.metrics["test/few"] == pytest.approx(math.fsum(few) / len(few))
     assert run.metrics["stage_one/seconds"] == finished.records["stage_one"]["seconds"]
+
+
+def test_values_that_were_tried_are_no_epochs(name, monkeypatch):
+    real = tracked.read_frame
+
+    def grid(file: Path):
+        found = real(file)
+        return found.rename(columns={"epoch": "tau"}) if file.parent.name == name else found
+
+    monkeypatch.setattr(tracked, "read_frame", grid)
+    found = logged(named(name), Groups(), {}).curves
+    assert "stage_one/train_loss" in found
+    assert not [curve for curve in found if curve.startswith("stage_two/")]
+
+
+@pytest.mark.parametrize(
+    ("step", "settings"),
+    [
+        ("split", {"validation": {"source": "test"}}),
+        ("stage_one", {"recipe": {"step": {"name": "metasaug", "meta": "on"}}}),
+    ],
+)
+def test_an_accuracy_by_which_nothing_may_be_chosen_is_not_told(name, run, step, settings):
+    assert "validation/selection_accuracy" in run.metrics
+    finished = named(name)
+    records = {**finished.records, step: {**finished.records[step], "settings": settings}}
+    if step == "split":
+        records["split"]["settings"] = {**finished.records["split"]["settings"], **settings}
+    told = logged(replace(finished, records=records), Groups(), {}).metrics
+    assert "validation/selection_accuracy" not in told
+    assert "validation/accuracy" in told
 
 
 def test_settings_are_flat(run):

@@ -13,6 +13,7 @@ from pathlib import Path
 from longtail.data import file_changes, manifest
 from longtail.data.check_command import check_command
 from longtail.data.lists import folders, named, numbered, of_lists, some
+from longtail.data.perceptual_hash import FLAT
 from longtail.errors import UserError
 from longtail.runs.identity import digest, file_digest
 from longtail.settings.data import CsvData, Data, Files, FolderData, ListData, PublishedData
@@ -125,6 +126,9 @@ def identity(dataset: str, data: Files, settings: str | None = None) -> str:
         kept["grouping"] = GROUPING
         if groups == groupings.NEAR:
             kept["looks"] = [data.near_duplicates, digest(groupings.looks(dataset, data))]
+            flat = [entry.sha256 for entry in entries if entry.look == FLAT]
+            if len(set(flat)) < len(flat):  # which version 0.2 parted
+                kept["flat_copies"] = "together"
     if any(_may_have_been_black(entry) for entry in entries):
         kept["transparent"] = "white"
     return digest({"dataset": dataset, "choice": CHOICE, **kept})

@@ -80,8 +80,7 @@ def square(
         NotAPicture: if it cannot be read.
     """
     with opened(file) as picture:
-        turned = picture.getexif().get(ORIENTATION, 1) in SIDEWAYS
-        width, height = picture.size[::-1] if turned else picture.size
+        width, height = upright_size(picture)
         left, top, across, down = region(width, height)
         shrink = max(1.0, min(across, down) / side)
         picture.draft(_mode(channels), (int(picture.width / shrink), int(picture.height / shrink)))
@@ -90,6 +89,17 @@ def square(
         box = (left * x, top * y, (left + across) * x, (top + down) * y)
         found = found.resize((side, side), Image.Resampling[interpolation.upper()], box=box)
         return np.asarray(found, dtype=np.uint8).reshape(side, side, channels)
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """Width and height of a picture as it is turned by its EXIF orientation; a TIFF is decoded for it.
+
+    Pillow turns a TIFF as it decodes it, and its size before that is already the turned one.
+    """
+    if picture.format == "TIFF":
+        picture.load()
+    turned = picture.getexif().get(ORIENTATION, 1) in SIDEWAYS
+    return picture.size[::-1] if turned else picture.size
 
 
 def center(share: float) -> Callable[[int, int], Box]:

@@ -64,6 +64,14 @@ def _read_stats(dataset: str, root: Path) -> dict[str, list[int | str]]:
         return {}
 
 
+def checked_root(dataset: str) -> Path | None:
+    """The folder whose pictures this machine checked last under a dataset's name; None before any check."""
+    try:
+        return Path(json.loads(_stats_file(dataset).read_text("utf-8"))["root"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _known(entry: Entry, now: Stat) -> list[int | str]:
     return [*now, entry.sha256[:KNOWN_DIGITS]]
 

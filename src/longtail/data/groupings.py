@@ -1,6 +1,6 @@
 """Which pictures of a dataset of files belong together: near-duplicates, a folder, a column of a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -32,7 +32,9 @@ def of(dataset: str, data: Files, paths: Sequence[str]) -> Indices | None:
     if wanted is None:
         return None
     if wanted == NEAR:
-        return alike(paths, looks(dataset, data), data.near_duplicates or 0)
+        found = looks(dataset, data)
+        flat = {entry.path: entry.sha256 for entry in manifest.read(dataset) or () if entry.look == FLAT}
+        return alike(paths, found, data.near_duplicates or 0, flat)
     if wanted == FOLDER:
         return _by_name([_sub_folder(data, path) for path in paths])
     if not isinstance(data, CsvData):
@@ -43,17 +45,23 @@ def of(dataset: str, data: Files, paths: Sequence[str]) -> Indices | None:
     return _by_name([values[path] for path in paths])
 
 
-def alike(paths: Sequence[str], looks: dict[str, str], distance: int) -> Indices:
+def alike(paths: Sequence[str], looks: dict[str, str], distance: int, flat: Mapping[str, str]) -> Indices:
     """Groups of pictures of which each looks nearly like another one; any other is one by itself.
 
     Args:
         paths: of the pictures.
         looks: perceptual hash of each, by its path; those without one, or a flat one, are like no other.
         distance: bits in which the hashes of two that are alike differ at most.
+        flat: SHA-256 of those with a flat one, which are alike where they are the same.
     """
     hashed = [number for number, path in enumerate(paths) if looks.get(path) not in (None, "", FLAT)]
     pairs, _ = near_pairs([looks[paths[number]] for number in hashed], distance)
-    return joined(len(paths), np.array(hashed, dtype=np.int64)[pairs])
+    pairs = np.array(hashed, dtype=np.int64)[pairs].reshape(-1, 2)
+    first: dict[str, int] = {}
+    same = [
+        (first.setdefault(flat[path], number), number) for number, path in enumerate(paths) if path in flat
+    ]
+    return joined(len(paths), np.concatenate([pairs, np.array(same, dtype=np.int64).reshape(-1, 2)]))
 
 
 def looks(dataset: str, data: Files) -> dict[str, str]:

@@ -89,11 +89,16 @@ def _rows(file: str) -> Iterator[tuple[int, dict[str, str]]]:
             reader = csv.DictReader(lines)
             names = reader.fieldnames or []
             if not {"path", "label"} <= set(names):
+                split = len(names) == 1 and next((mark for mark in ";\t|" if mark in names[0]), "")
                 raise UserError(
                     f"{file}: needs the columns path and label (and part, if you like), not "
-                    f"{', '.join(map(str, names))[:80] or 'none'}; rename them in its first line"
+                    f"{', '.join(map(str, names))[:80] or 'none'}; "
+                    + (f"part them by ',' instead of {split!r}" if split else "rename them in its first line")
                 )
             for row in reader:
+                if row.get(None):
+                    more = "has more cells than the first line; quote those with commas"
+                    raise UserError(f"{file}:{reader.line_num}: {more}")
                 yield reader.line_num, {key: (row[key] or "").strip() for key in names}
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
@@ -123,6 +128,8 @@ def column(data: CsvData, name: str) -> dict[str, str]:
 def numbered(dataset: str, named: dict[str, Named]) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
     """Class names, and the pictures of each part with the numbers of their classes."""
     classes = sorted({name for _, name in named["train"]})
+    if strange := [name for name in classes if not _is_text(name)]:
+        raise UserError(f"{dataset}: class {strange[0]!a}: its name is no UTF-8; rename its folder")
     numbers = {name: number for number, name in enumerate(classes)}
     if len(classes) < 2:
         raise UserError(
@@ -132,6 +139,15 @@ def numbered(dataset: str, named: dict[str, Named]) -> tuple[list[str], dict[str
         if strange := sorted({name for _, name in rows if name not in numbers}):
             raise UserError(f"{dataset}: class {strange[0]} of the {part} pictures has no training picture")
     return classes, {part: [(path, numbers[name]) for path, name in rows] for part, rows in named.items()}
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written; a folder's may hold bytes that are no UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def of_lists(data: ListData) -> tuple[list[str], dict[str, list[tuple[str, int]]]]:
@@ -178,6 +194,8 @@ def read_list(file: str) -> list[tuple[str, int]]:
 
 def _checked(path: str, where: str) -> str:
     """A path below the root with / between its parts, also where a table was written on Windows with \\."""
+    if not path:
+        raise UserError(f"{where}: has no path")
     if DRIVE.match(path):
         raise UserError(f"{where}: {path[:80]!r} names a drive of Windows; paths are relative to data.root")
     path = path.replace("\\", "/")

@@ -60,7 +60,7 @@ def adopt(params: str, reason: str, steps: Sequence[str] = ()) -> None:
         print(f"{line['step']}: code {line['code'][:8]} stands for {line['as'][:8]}")
 
 
-def adopt_since(commit: str, files: Sequence[str], reason: str) -> None:
+def adopt_since(commit: str, files: Sequence[str], reason: str, steps: Sequence[str] = ()) -> None:
     """Let the code of everything that settings files plan stand for the code that a commit had for it.
 
     Runs are matched by step and resolved settings, so that modules and settings files may have moved since.
@@ -69,6 +69,7 @@ def adopt_since(commit: str, files: Sequence[str], reason: str) -> None:
         commit: anything that git takes for one; its own lines of workflow/adopted.csv count.
         files: settings files, as they are here; where the commit has a file of that name, its own is planned.
         reason: why results are the same.
+        steps: only these; empty: all.
 
     Raises:
         UserError: if there is no such commit, or nothing of what is planned here has other code there.
@@ -82,6 +83,8 @@ def adopt_since(commit: str, files: Sequence[str], reason: str) -> None:
     lines: dict[str, dict[str, str]] = {}
     for file in files:
         for run in plan(Params.load(file), file).everything():
+            if steps and run.step not in steps:
+                continue
             known = old.get(_key(run.step, run.settings))
             if known is not None and known != run.code:
                 line = {"step": run.step, "code": run.code, "as": known, "reason": reason.strip()}

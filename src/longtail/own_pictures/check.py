@@ -1,7 +1,8 @@
 """`longtail check-data`: read every picture of a dataset of files once, and say what is wrong with it.
 
 Writes data/checked/DATASET/manifest.csv, which every later step builds on, report.md, report.csv and
-report.png. Files whose size and time have not moved since the last check are not read again.
+report.png. Files whose size and time have not moved since the last check are not read again, but for those
+that were of no use: the trouble may have been the machine's.
 """
 
 import os
@@ -10,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from longtail.data import file_changes, manifest
+from longtail.data import file_changes, groupings, manifest
 from longtail.data.catalogue import files, root_of, troubles, unusable
 from longtail.data.check_command import remember
 from longtail.data.lists import Named, named, some
@@ -81,7 +82,7 @@ def check(dataset: str, demands: Demands) -> Checked:
     entries = {
         entry.path: entry
         for entry in file_changes.unmoved(dataset, root, before, found)
-        if entry.look or entry.trouble or not hashed
+        if not entry.trouble and (entry.look or not hashed)
     }
     looks = {entry.path: entry for entry in before if entry.look}
     missing = sorted(found.keys() - entries.keys())
@@ -130,6 +131,8 @@ def _near(
 ) -> tuple[list[near_duplicates.NearGroup], dict[str, str] | None]:
     """Groups of near-duplicates and the planned parts of all pictures; adds to the findings."""
     distance = demands.data.near_duplicates
+    if demands.data.held_out and demands.data.held_out.groups not in (None, groupings.NEAR):
+        findings += _group_leaks(dataset, demands, parts, broken)
     groups = near_duplicates.find(entries, parts, broken, {}, distance)
     held = demands.data.held_out
     planned = None
@@ -145,6 +148,24 @@ def _near(
     findings += near_duplicates.findings(groups, first)
     findings.sort(key=by_weight)
     return groups, planned if held and held.groups else None
+
+
+def _group_leaks(
+    dataset: str, demands: Demands, parts: Mapping[str, Named], broken: Mapping[str, str]
+) -> list[Finding]:
+    """Groups, by a folder or a column, that are in two of the parts that a dataset names; a finding each."""
+    usable = [(path, part, name) for part, rows in parts.items() for path, name in rows if path not in broken]
+    groups = groupings.of(dataset, demands.data, [path for path, _, _ in usable])
+    members: dict[int, list[tuple[str, str, str]]] = {}
+    for group, row in zip([] if groups is None else groups.tolist(), usable, strict=False):
+        members.setdefault(group, []).append(row)
+    found = []
+    for rows in members.values():
+        seen = Counter(part for _, part, _ in rows)
+        if len(seen) > 1:
+            where = ", ".join(f"{count:,} in {part}" for part, count in seen.items())
+            found.append(Finding("group leak", *rows[-1], f"is of a group of which are {where}"))
+    return found
 
 
 def write(checked: Checked) -> None:

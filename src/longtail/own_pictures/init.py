@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from longtail.data import manifest
+from longtail.data import file_changes, manifest
 from longtail.data.check_command import remember
 from longtail.data.groupings import NEAR
 from longtail.data.held_out import trained
@@ -45,6 +45,7 @@ from longtail.settings.params import Params
 from longtail.settings.published import Groups
 from longtail.settings.split import Validation
 
+PARTED = "near-duplicates are not kept on one side, so that copies of training pictures may be tested"
 RESERVED = {*STEPS, *DATASETS, "figures", "models", "splits", "sweeps", "report", "params"}
 
 
@@ -86,12 +87,14 @@ def init(
     path, below, file = (_seen(text, stood, place) for text in (given, root, to))
     assert path is not None
     begun = start(path, below)
+    weights = _weights_seen(weights, stood, place)
     dataset = _dataset(name, path)
     file = file or Path(f"{dataset}.yaml")
     usable(file)
     os.chdir(place)
     _absent(file)
     first = begun.data
+    _own_name(dataset, Path(first.root))
     official = "validation" in begun.parts
     validation = Validation(source="official" if official else "holdout")
     checked = check.check(dataset, Demands(first, validation, Groups(), natural=True))
@@ -107,8 +110,9 @@ def init(
     images, training, seconds = _training(
         files, pictures, len(checked.entries) - pictures, median(sides), minutes, weights, scratch
     )
-    if held is not None and _keeps_together(dataset, first, held, checked):
-        held = held.model_copy(update={"groups": NEAR})
+    parted = ""
+    if held is not None:
+        held, parted = _kept_together(dataset, first, held, checked, untested)
     own = first.model_copy(
         update={
             "held_out": held,
@@ -120,7 +124,7 @@ def init(
     checked = replace(again, read=checked.read, seconds=checked.seconds)
     check.write(checked)
     print(check.summary(checked, begun.taken, absolute=elsewhere))
-    text = settings_text(dataset, own, begun, checked, left, groups, groups_why, training)
+    text = settings_text(dataset, own, begun, checked, left, groups, groups_why, parted, training)
     results = _verify(text, file)
     _absent(file)  # still, after minutes
     write_text(file, text)
@@ -128,6 +132,8 @@ def init(
     steps = "\n".join(f"  {step}" for step in next_steps(stood, file, results))
     shown = place / file if elsewhere else file
     print(f"weights: {training['said']}")
+    if parted:
+        print(f"test pictures: {parted}")
     print(f"\nsettings: {shown}, about {duration(seconds)} in all on this machine. Next:\n{steps}")
     print(under_dvc(file))
     return file
@@ -174,12 +180,28 @@ def _absent(file: Path) -> None:
         raise UserError(f"{file}: is there already; --to FILE writes another one, or move it away")
 
 
+def _own_name(dataset: str, root: Path) -> None:
+    """Refuse the name of another collection, whose check would be replaced."""
+    other = file_changes.checked_root(dataset)
+    if other is not None and other != root.expanduser().resolve() and manifest.file_of(dataset).is_file():
+        raise UserError(
+            f"{dataset}: is the name of the pictures in {other}; --name NAME gives these a name of their own "
+            f"(where they are the same, moved, delete {manifest.file_of(dataset).parent} first)"
+        )
+
+
 def _seen(text: str | None, stood: Path, place: Path) -> Path | None:
     """A path as it is named from the folder of the workflow: as it was typed where one stands there."""
     if text is None:
         return None
     path = Path(text).expanduser()
     return path if stood == place else stood / path
+
+
+def _weights_seen(weights: str | None, stood: Path, place: Path) -> str | None:
+    """ARCHITECTURE=FILE with the file as it is named from the folder of the workflow; all else as it is."""
+    architecture, is_file, text = (weights or "").partition("=")
+    return f"{architecture}={_seen(text, stood, place)}" if is_file and text else weights
 
 
 def _held_out(counts: Mapping[str, int], untested: bool) -> HeldOut:
@@ -190,16 +212,40 @@ def _held_out(counts: Mapping[str, int], untested: bool) -> HeldOut:
     return held.model_copy(update={"untested": True}) if few else held
 
 
-def _keeps_together(dataset: str, data: FolderData | CsvData, held: HeldOut, checked: Checked) -> bool:
-    """Whether there are near-duplicates, and every class can be tested though they stay on one side."""
+def _kept_together(
+    dataset: str, data: FolderData | CsvData, held: HeldOut, checked: Checked, untested: bool
+) -> tuple[HeldOut, str]:
+    """Test pictures with near-duplicates on one side, and "" or why they are not.
+
+    A class that is nothing but copies of one picture can be tested only with a copy of what it learnt from;
+    where such classes may be left untested, they are.
+    """
     if not checked.near:
-        return False
-    grouped = data.model_copy(update={"held_out": held.model_copy(update={"groups": NEAR})})
-    try:
-        planned_parts(dataset, replace(checked.demands, data=grouped), checked.parts, checked.broken)
-    except UserError:  # a class is one group
-        return False
-    return True
+        return held, ""
+    together = held.model_copy(update={"groups": NEAR})
+    open_to = together.model_copy(update={"untested": True})
+
+    def planned(wanted: HeldOut) -> dict[str, str] | None:
+        grouped = replace(checked.demands, data=data.model_copy(update={"held_out": wanted}))
+        try:
+            return planned_parts(dataset, grouped, checked.parts, checked.broken)
+        except UserError:
+            return None
+
+    if planned(together) is not None:
+        return together, ""
+    found = planned(open_to)
+    if untested and found is not None:
+        return open_to, ""
+    if found is None:
+        return held, f"{PARTED}: else no class could be tested"
+    labels = dict(checked.parts["train"])
+    alone = sorted(set(labels.values()) - {labels[path] for path, part in found.items() if part == "test"})
+    names = ", ".join(alone[: manifest.SHOWN])
+    return (
+        held,
+        f"{PARTED}: else {some(len(alone), 'class')} ({names}) would have none, which --untested allows",
+    )
 
 
 def _dataset(name: str | None, path: Path) -> str:

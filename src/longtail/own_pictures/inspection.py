@@ -22,7 +22,7 @@ from typing import NamedTuple
 from PIL import Image, ImageOps
 
 from longtail.data.catalogue import leaves
-from longtail.data.decode import ORIENTATION, SIDEWAYS, NotAPicture, opened, plain
+from longtail.data.decode import NotAPicture, opened, plain, upright_size
 from longtail.data.file_changes import Stat
 from longtail.data.manifest import Entry
 from longtail.data.perceptual_hash import SIDE, perceptual_hash
@@ -48,26 +48,26 @@ def inspect(root: str, path: str) -> Inspected:
         path: of the file.
     """
     file = f"{root}/{path}"
+    stat = (0, 0)
     try:
         found = os.stat(file)
+        stat = (found.st_size, found.st_mtime_ns)
         if leaves(root, path):
-            return _broken(path, "is a link out of the root", (found.st_size, found.st_mtime_ns))
+            return _broken(path, "is a link out of the root", stat)
         if not modes.S_ISREG(found.st_mode):  # a pipe would wait for ever
-            return _broken(path, "is no regular file", (found.st_size, found.st_mtime_ns))
+            return _broken(path, "is no regular file", stat)
         with open(file, "rb") as content:
             digest = file_digest(content, "sha256").hexdigest()
     except FileNotFoundError:
         lost = os.path.lexists(file)
         return _broken(path, "is a link to nowhere" if lost else "there is no such file", (0, 0))
-    except (OSError, ValueError) as error:
-        return _broken(path, f"cannot be read ({getattr(error, 'strerror', None) or error})", (0, 0))
-    stat = (found.st_size, found.st_mtime_ns)
+    except (OSError, ValueError) as error:  # with its size, by which it counts as the file that was checked
+        return _broken(path, f"cannot be read ({getattr(error, 'strerror', None) or error})", stat)
     entry = Entry(path, found.st_size, digest, 0, 0, "", "")
     try:
         with opened(file) as picture:
-            mode = _mode(picture)  # before getexif(), which decodes a PNG
-            turned = picture.getexif().get(ORIENTATION, 1) in SIDEWAYS
-            width, height = picture.size[::-1] if turned else picture.size
+            mode = _mode(picture)  # before its orientation, which decodes a PNG
+            width, height = upright_size(picture)
             entry = entry._replace(width=width, height=height, mode=mode, format=picture.format or "")
             picture.draft(None, (SIDE, SIDE))  # as small as the hash allows
             picture.load()

@@ -31,6 +31,10 @@ KINDS = {
         "data.held_out.groups: near_duplicates keeps them on one side; where the dataset names its own test "
         "images, remove them from training",
     ),
+    "group leak": (
+        "groups of data.held_out.groups that are in two parts",
+        "the dataset names these parts itself: move the pictures of a group to one side",
+    ),
     "near conflict": (
         "pictures that are nearly the same in two classes",
         "look at them: one class may be wrong, or the two differ in colour or detail",

@@ -18,6 +18,7 @@ from longtail.own_pictures.choices import (
     Schedule,
     choose_batch_size,
 )
+from longtail.own_pictures.layout import one_line
 from longtail.own_pictures.start import Start
 from longtail.own_pictures.time_estimate import Machine
 from longtail.own_pictures.weights import Weights
@@ -35,6 +36,7 @@ def settings_text(
     left: Mapping[str, int],
     groups: Groups,
     groups_why: str,
+    parted: str,
     training: Mapping[str, Any],
 ) -> str:
     """The settings file as text.
@@ -46,6 +48,7 @@ def settings_text(
         left: training pictures of each class.
         groups: where many ends and few begins.
         groups_why: in words.
+        parted: why near-duplicates are on both sides, in words; "" where they are not.
         training: what `from_scratch` or `pretrained` says.
     """
     all_of = Counter(label for _, label in checked.parts["train"])
@@ -64,6 +67,7 @@ def settings_text(
         "file": scalar(getattr(data, "file", "")),
         "held_out": "" if held is None else _flow(held.resolved(hashed=True)),
         "held_why": _held_why(held, all_of),
+        "parted": one_line(parted),
         "together": some(len(checked.near), "group"),
         "broken": data.broken,
         "broken_why": f"left out: {some(len(checked.broken), 'file')} of no use, "

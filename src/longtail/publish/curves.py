@@ -27,7 +27,7 @@ def curves(job: PublishedJob) -> pd.DataFrame:
             continue
         seen.add(cell.runs["stage_one"])
         history = cell.frame("stage_one", "history.csv")
-        recipe = job.methods[cell.method]["stage_one"]
+        recipe = job.methods[cell.method]["stage_one"].rpartition("/")[2]  # as runs.csv has it
         known = history.assign(
             epoch=range(1, len(history) + 1),
             recipe=recipe,

@@ -1,6 +1,7 @@
 """What a table or a figure is handed when it is made: its settings and the finished runs that it reads."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,24 @@ def imbalance_words(imbalance: str, ratio: float | None) -> str:
 
 
 UNKNOWN = "unknown"  # what an old run did not record
+
+
+def learns_from_validation(stage_one: Mapping[str, Any]) -> bool:
+    """Whether a run of stage one, by its record, trained on validation images."""
+    recipe = stage_one["settings"].get("recipe", {})
+    steps = [dict(phase["step"]) for phase in (recipe, *recipe.get("then", ())) if phase.get("step")]
+    options = [settings_of("steps", step.pop("name")).model_validate(step) for step in steps]
+    return any(getattr(step, "learns_from_validation", False) for step in options)
+
+
+def validation_can_judge(records: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether anything may be chosen by validation images: not the test images, nor any that were trained on.
+
+    Args:
+        records: run.json of split and stage_one.
+    """
+    of_test = records["split"]["settings"].get("validation", {}).get("source") == "test"
+    return not of_test and not learns_from_validation(records["stage_one"])
 
 
 @dataclass(frozen=True)
@@ -71,21 +90,13 @@ class Cell:
         found = json.loads((self.runs["stage_one"] / "metrics.json").read_text("utf-8")).get("rich", {})
         return [parts["test"] for parts in found.values()]
 
-    def learns_from_validation(self) -> bool:
-        """Whether stage one trained on validation images."""
-        recipe = self.info["stage_one"]["settings"].get("recipe", {})
-        steps = [dict(phase["step"]) for phase in (recipe, *recipe.get("then", ())) if phase.get("step")]
-        options = [settings_of("steps", step.pop("name")).model_validate(step) for step in steps]
-        return any(getattr(step, "learns_from_validation", False) for step in options)
-
     def validation(self) -> float | None:
         """Stage two's mean accuracy of the classes on validation images, a share.
 
         None without any, where these are the test images, and where the network has learnt from them.
         """
         found = self.metrics().get("validation", {}).get("selection_accuracy")
-        of_test = self.info["split"]["settings"].get("validation", {}).get("source") == "test"
-        return None if found is None or of_test or self.learns_from_validation() else float(found)
+        return None if found is None or not validation_can_judge(self.info) else float(found)
 
     def predictions(self) -> "dict[str, npt.NDArray[Any]]":
         """predictions.safetensors of stage two: logits, labels and sample numbers of the test images.

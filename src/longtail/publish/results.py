@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from longtail.groups import GROUPS
-from longtail.publish.job import Cell, PublishedJob
+from longtail.publish.job import Cell, PublishedJob, validation_can_judge
 
 SPLITS = ("test", "validation")
 
@@ -90,7 +90,7 @@ def _measured(job: PublishedJob, cell: Cell) -> list[dict[str, Any]]:
             by_class = (found.get("per_class", []), found.get("per_class_n", []))
             groups = group_accuracy(*by_class, counts, **limits) if all(by_class) else {}
             numbers = {name: (found | groups).get(name) for name in MEASURED}
-            if cell.learns_from_validation():
+            if not validation_can_judge(cell.info):
                 numbers["selection_accuracy"] = None  # nothing may be chosen by it
             rows.append({"split": split, **place, "images": found.get("n"), **numbers})
     return rows

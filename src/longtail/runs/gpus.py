@@ -93,7 +93,8 @@ def visible() -> list[Device]:
                 break  # as CUDA reads it: what follows an impossible entry is invisible
             found.extend(gpus[int(entry)])
         elif entry and not entry.startswith("-"):
-            found.append(named.get(entry, Device(entry)))
+            begin = [device for name, device in named.items() if name.startswith(entry)]  # as CUDA reads it
+            found.append(named.get(entry) or (begin[0] if len(begin) == 1 else Device(entry)))
         else:
             break
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtail.errors import UserError
+from longtail.publish.job import validation_can_judge
 from longtail.publish.published_record import is_current, read_record
 from longtail.runs.frames import read_frame
 from longtail.runs.lookup import Finished
@@ -110,6 +111,8 @@ def _curves(step: str, folder: Path) -> Iterator[tuple[str, dict[int, float]]]:
     if not file.is_file() or not file.read_bytes().strip():
         return
     history = read_frame(file)
+    if "epoch" not in history:  # of values that were tried
+        return
     epochs = range(1, len(history) + 1)  # over all phases; the column counts in each
     for column in history.columns:
         if column not in ("epoch", "phase"):
@@ -123,13 +126,14 @@ def _metrics(run: Finished, groups: Groups) -> Iterator[tuple[str, float]]:
     from longtail.metrics import group_accuracy  # imports torch
 
     counts = run.counts()["train"].tolist()
+    blind = () if validation_can_judge(run.records) else ("selection_accuracy",)
     for split, found in run.metrics().items():
         if split not in SPLITS:
             continue
         by_class = (found.get("per_class", []), found.get("per_class_n", []))
         shares = group_accuracy(*by_class, counts, **groups.resolved()) if all(by_class) else {}
         for name, value in {**found, **shares}.items():
-            if isinstance(value, int | float) and value == value:
+            if isinstance(value, int | float) and value == value and name not in blind:
                 yield f"{split}/{name}", float(value)
     for step, record in run.records.items():
         for name in ("seconds", "peak_memory_mb"):

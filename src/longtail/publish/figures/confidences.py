@@ -50,7 +50,7 @@ def draw(job: PublishedJob) -> Figure:
         )
     sizes = np.array(cells[0].class_counts())
     groups = np.array([job.group(size) for size in sizes])
-    shown = sizes[~np.isnan(np.stack(list(panels.values()))).any(1).all(0)]
+    shown = sizes[np.any([~np.isnan(path).any(0) for path in panels.values()], axis=0)]
     norm = LogNorm(max(1, shown.min(initial=sizes.max())), max(2, shown.max(initial=1)))
     colours = size_colours()
     figure = Figure(figsize=(1.6 + 5.0 * len(panels), 4.0))

@@ -137,8 +137,9 @@ def recipe_styles(job: PublishedJob) -> dict[str, tuple[str, Dashes]]:
     }
     rest = [name for name in job.recipes if name not in result]
     free = [style for style in styles(rest).values() if style not in result.values()]
-    spare = iter([*free, *((colour, DASHES[1]) for colour in COLOURS)])
-    return result | {name: next(spare) for name in rest}
+    taken = {*free, *result.values()}
+    free += [style for dashes in DASHES[1:] for colour in COLOURS if (style := (colour, dashes)) not in taken]
+    return result | {name: free[place % len(free)] for place, name in enumerate(rest)}
 
 
 def distinct(own: dict[str, tuple[str, Dashes]], shown: Iterable[str]) -> dict[str, tuple[str, Dashes]]:

@@ -56,7 +56,7 @@ def draw(job: PublishedJob) -> Figure:
         axis.scatter(
             taus[best], mean[best], s=130, facecolors="none", edgecolors=colour, linewidths=1.4, zorder=3
         )
-    axis.set_xlabel("$\\tau$ (0: as stage one left it)")
+    axis.set_xlabel("$\\tau$ (0: no adjustment)")
     axis.set_ylabel("validation accuracy, mean over classes (%)")
     band = "; band: ± standard deviation" if any(len(runs) > 1 for runs in curves.values()) else ""
     axis.set_title(heading(job, cells) + band)
