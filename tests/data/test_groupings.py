@@ -88,6 +88,15 @@ def test_flat_pictures_are_alike_where_they_are_the_same_and_make_other_runs():
     assert catalogue.identity("pets", near()) != copies
 
 
+def test_datasets_with_tiffs_are_others_than_before_these_were_turned_rightly():
+    found = {}
+    for kind in ("PNG", "TIFF"):
+        entries = [manifest.Entry(f"{n}.x", 1, n, 9, 9, "RGB", "", kind, "0" * 48) for n in "ab"]
+        manifest.write("pets", entries)
+        found[kind] = catalogue.identity("pets", FolderData(root="pictures"))
+    assert found["PNG"] != found["TIFF"]  # which the manifest's digest alone does not tell
+
+
 def test_near_duplicates_are_groups_by_the_hashes_of_the_check():
     checked({**LOOKS, "white": FLAT, "black": FLAT})
     paths = ["z", "x", "white", "y", "black"]

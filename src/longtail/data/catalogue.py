@@ -131,6 +131,8 @@ def identity(dataset: str, data: Files, settings: str | None = None) -> str:
                 kept["flat_copies"] = "together"
     if any(_may_have_been_black(entry) for entry in entries):
         kept["transparent"] = "white"
+    if any(entry.format == "TIFF" for entry in entries):
+        kept["tiff"] = "turned once"  # version 0.2 took those that are turned for turned twice
     return digest({"dataset": dataset, "choice": CHOICE, **kept})
 
 
