@@ -213,6 +213,8 @@ def test_a_dataset_of_other_settings_in_the_place_of_one_is_not_to_be_deleted():
     with pytest.raises(UserError, match="is of other settings with a dataset of this name now; type") as said:
         lookup.locate("acquire", reference)
     assert "delete" not in str(said.value)
+    kept = store.keep(finished("made/acquire/pets", "1", classes="cat, dog"), "acquire", "pets")
+    assert lookup.locate("acquire", reference) == kept  # where the store still has it
 
 
 def test_a_model_is_put_together_from_the_runs_that_were_built_on_each_other():

@@ -206,10 +206,10 @@ def begin(planned: dict[str, Any]) -> "Job":
 
     step, name = planned["step"], planned["run"]
     store.ready(step, name)
-    pictures = None
-    if "acquire" in planned["inputs"] and step in USES_DEVICE:  # may take minutes, so before inputs are found
-        pictures = checked_pictures(locate("acquire", planned["inputs"]["acquire"]))
     inputs = {at: locate(step_of(at), reference) for at, reference in planned["inputs"].items()}
+    pictures = checked_pictures(inputs["acquire"]) if "acquire" in inputs and step in USES_DEVICE else None
+    if pictures is not None:  # looking at them may have taken minutes
+        inputs["acquire"] = locate("acquire", planned["inputs"]["acquire"])
     scratch = store.scratch(step, name)
     outputs = scratch / "outputs"
     shutil.rmtree(outputs, ignore_errors=True)

@@ -154,13 +154,11 @@ def locate(step: str, reference: dict[str, str]) -> Path:
         UserError: if it is damaged or nowhere.
     """
     folder, kept = Path(reference["folder"]), store.stored(step, reference["run"])
-    if (folder / "run.json").is_file():
+    replaced = False
+    with suppress(UserError):  # a dataset's folder has no more than its name
+        replaced = step == "acquire" and store.record(folder)["identity"] != reference["identity"]
+    if (folder / "run.json").is_file() and not replaced:
         try:
-            if step == "acquire" and store.record(folder)["identity"] != reference["identity"]:
-                raise UserError(
-                    f"{folder}: is of other settings with a dataset of this name now; type the command again "
-                    "when theirs has ended, or give one of the two datasets another name"
-                )
             outputs = store.verify(folder, reference["identity"])["outputs"]
         except UserError:
             if (folder / "run.json").is_file():
@@ -170,6 +168,11 @@ def locate(step: str, reference: dict[str, str]) -> Path:
             return kept if same else folder
     if found := find(step, reference["run"], reference["identity"]):
         return found
+    if replaced:
+        raise UserError(
+            f"{folder}: is of other settings with a dataset of this name now; type the command again when "
+            "theirs has ended, or give one of the two datasets another name"
+        )
     raise UserError(f"{folder}: not there; the command that made or planned it brings it back")
 
 
